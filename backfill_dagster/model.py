@@ -127,8 +127,9 @@ class PlannedDid:
 class RepoOutcome:
     """What became of one DID's repo in one attempt: the evidence that the log keeps and the ledger indexes.
 
-    Times are ISO 8601 UTC text. `records_by_type` counts the rows committed (record type -> rows),
-    `records_seen_by_collection` everything the repo holds (full fetches only).
+    Times are ISO 8601 UTC text. `records_by_type` counts the DID's live rows (record type -> rows): after a refresh
+    that failed these are the rows of the last complete fetch, and `rows_scope` is the scope they were fetched under.
+    `records_seen_by_collection` counts everything the repo holds (full fetches only).
     """
 
     did: str
@@ -143,6 +144,7 @@ class RepoOutcome:
     signature_checked: bool = False
     repo_bytes: int = 0
     records_by_type: Mapping[str, int] = field(default_factory=dict)
+    rows_scope: str = ""
     records_seen_by_collection: Mapping[str, int] | None = None
     undated: int = 0
     quarantined: int = 0
@@ -188,12 +190,20 @@ _REPO_OUTCOME_DEFAULTS: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LedgerItem:
-    """One ledger entry: the outcome of a DID in one shard of one backfill, at one sequence number of the shard's log."""
+    """One ledger entry: the outcome of a DID in one shard of one backfill, at one seq of the shard's log."""
 
     backfill: str
     shard: str
     seq: int
     result: RepoOutcome
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a DID's log entry has to answer to: the scope of records, and the refresh round of the plan."""
+
+    scope: str
+    refresh: int
 
 
 def cut_detail(text: str) -> str:

@@ -1,0 +1,72 @@
+"""How each shard of a backfill stands right now: plan, log and retry marks read together, nothing written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, Wanted
+from backfill_dagster.plan import Plan
+from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
+from backfill_dagster.state import BackfillState
+
+
+@dataclass(frozen=True)
+class ShardStanding:
+    """One shard's account.
+
+    Attributes:
+        shard: partition key, or the reserved shard.
+        dids: current DIDs.
+        outcomes: outcome -> current DIDs.
+        rows: record type -> live rows.
+        pending: DIDs that a run would fetch.
+        has_work: whether a run has something to do: pending DIDs or superseded rows.
+    """
+
+    shard: str
+    dids: int
+    outcomes: Counter[Outcome]
+    rows: Counter[str]
+    pending: int
+    has_work: bool
+
+
+def shard_standing(state: BackfillState, plan: Plan, wanted: Wanted, shard: str) -> ShardStanding:
+    """Read one shard's account from plan and log."""
+    planned = plan.dids(shard)
+    fold = state.log(shard).read()
+    pending = 0
+    if shard != UNROUTABLE_SHARD:
+        pending = len(pending_dids(planned, fold, state.ledger.retry_marks(shard), wanted))
+    return ShardStanding(
+        shard=shard,
+        dids=sum(not one.delisted for one in planned),
+        outcomes=outcome_counts(planned, fold, wanted),
+        rows=live_rows(fold),
+        pending=pending,
+        has_work=pending > 0 or has_rewrites(fold),
+    )
+
+
+def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardStanding]:
+    """Every shard's account, hosts in order, the reserved shard last."""
+    wanted = Wanted(scope, plan.refresh)
+    return [shard_standing(state, plan, wanted, key) for key in [*plan.shards(), UNROUTABLE_SHARD]]
+
+
+def total_outcomes(standings: Iterable[ShardStanding]) -> Counter[Outcome]:
+    """Outcomes over all shards."""
+    total: Counter[Outcome] = Counter()
+    for one in standings:
+        total.update(one.outcomes)
+    return total
+
+
+def total_rows(standings: Iterable[ShardStanding]) -> Counter[str]:
+    """Live rows by record type over all shards."""
+    total: Counter[str] = Counter()
+    for one in standings:
+        total.update(one.rows)
+    return total

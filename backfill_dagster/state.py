@@ -1,0 +1,73 @@
+"""Everything that stands under one config, opened together: the object store, the ledger, the marker that ties them.
+
+Which DIDs there are (`plan`), what to do with them (`worker`) and what became of them (`report`) live elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from backfill_dagster.config import BackfillConfig, unavailable
+from backfill_dagster.effects import Effects
+from backfill_dagster.errors import UsageError
+from backfill_dagster.ledger import LeaseTable, Ledger, host_lease_table, open_ledger
+from backfill_dagster.records.log import ShardLog
+from backfill_dagster.store import ObjectStore, ensure_state, open_store
+
+
+@dataclass(frozen=True)
+class BackfillState:
+    """One backfill's durable state, ready to be worked on.
+
+    Attributes:
+        config: the validated YAML.
+        store: objects under `state.path`.
+        ledger: the index over the shard logs, with leases and retry marks.
+        host_leases: one lease per PDS host, over all configs of this machine.
+        effects: clocks, randomness, waiting.
+    """
+
+    config: BackfillConfig
+    store: ObjectStore
+    ledger: Ledger
+    host_leases: LeaseTable
+    effects: Effects = field(default_factory=Effects)
+
+    def log(self, shard: str) -> ShardLog:
+        """The shard's log."""
+        return ShardLog(self.store, shard, nonce=self.effects.new_id)
+
+
+@contextmanager
+def open_state(
+    config: BackfillConfig,
+    *,
+    effects: Effects | None = None,
+    environ: Mapping[str, str] | None = None,
+    host_lease_table: Callable[[Mapping[str, str]], LeaseTable] = host_lease_table,
+) -> Iterator[BackfillState]:
+    """Open (or begin) the state of a config; closes the ledger at the end.
+
+    Raises:
+        UsageError: the config asks for something that this version doesn't have yet.
+        StateError: the folder is unwritable, full, or belongs to another backfill; the ledger is foreign.
+    """
+    missing = unavailable(config)
+    if missing:
+        raise UsageError("; ".join(missing))
+    effects = effects or Effects()
+    store = open_store(config)
+    ledger = open_ledger(config)
+    hosts: LeaseTable | None = None
+    try:
+        marker = ensure_state(store, config.name, effects.new_id)
+        ledger.bind_state(marker.state_id)
+        hosts = host_lease_table(os.environ if environ is None else environ)
+        yield BackfillState(config=config, store=store, ledger=ledger, host_leases=hosts, effects=effects)
+    finally:
+        if hosts is not None:
+            hosts.close()
+        ledger.close()

@@ -1,0 +1,166 @@
+"""The fetching side of a shard run: a bounded number of DIDs at a time, each to its outcome, until none is left.
+
+Knows nothing of leases or of how a batch becomes durable; it hands repos and outcomes to the writer thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from backfill_dagster.config import BackfillConfig
+from backfill_dagster.errors import BackfillError, InvalidRepoError, InvalidSignatureError
+from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, cut_detail
+from backfill_dagster.worker.batch import NothingSinceError, ShardBatches
+from backfill_dagster.worker.brake import Brake, Stop
+from backfill_dagster.worker.host_health import HostHealth
+from backfill_dagster.worker.memory import MemoryBudget
+from backfill_dagster.worker.repo import Fetched, Missed, RepoFetcher
+from backfill_dagster.worker.result import RunNumbers
+from backfill_dagster.worker.writer_thread import OnWriter
+
+
+class ShardFetching:
+    """Drives the DIDs of one shard through fetcher and batches."""
+
+    def __init__(
+        self,
+        config: BackfillConfig,
+        fetcher: RepoFetcher,
+        batches: ShardBatches,
+        brake: Brake,
+        numbers: RunNumbers,
+        *,
+        on_writer: OnWriter,
+        on_progress: Callable[[RunNumbers], None],
+    ) -> None:
+        self._config = config
+        self._fetcher = fetcher
+        self._batches = batches
+        self._brake = brake
+        self._numbers = numbers
+        self._on_writer = on_writer
+        self._on_progress = on_progress
+        self._health = HostHealth()
+        self._memory = MemoryBudget(config.processing.memory_mib * 1024 * 1024)
+
+    async def run(self, pending: Sequence[PlannedDid]) -> Stop | None:
+        """Take every pending DID to an outcome, or stop early; returns why."""
+        queue = iter(pending)
+        width = min(self._config.processing.concurrent_requests, len(pending))
+        workers = [asyncio.create_task(self._work(queue)) for _ in range(width)]
+        try:
+            await self._until_done_or_down(workers)
+        finally:
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
+        await self._book_suspects()
+        return self._brake.pulled
+
+    async def _until_done_or_down(self, workers: list[asyncio.Task[None]]) -> None:
+        """Wait for the workers; a defect in one ends all, a dead host leaves the others' DIDs pending."""
+        waiting = set(workers)
+        while waiting and not (self._brake.pulled and self._brake.pulled.host_down):
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+
+    async def _work(self, queue: Iterator[PlannedDid]) -> None:
+        for planned in queue:
+            if not self._brake.may_go_on():
+                return
+            async with self._memory.admit() as claim:
+                fetched = await self._fetcher.fetch(planned)
+                if isinstance(fetched, Missed):
+                    await self._book(fetched)
+                else:
+                    claim.is_really(len(fetched.body.data))
+                    await self._book(await self._decode(fetched))
+            self._on_progress(self._numbers)
+
+    async def _book(self, got: RepoOutcome | Missed) -> None:
+        if isinstance(got, Missed) and got.host_level:
+            self._health.failed(got)
+            if self._health.is_down:
+                self._brake.pull(Stop(f"the host stopped answering: {got.result.error_detail}", host_down=True))
+            return
+        for suspect in self._health.answered():
+            await self._on_writer(self._batches.add_outcome, suspect.planned, suspect.result)
+        if isinstance(got, Missed):
+            await self._on_writer(self._batches.add_outcome, got.planned, got.result)
+
+    async def _book_suspects(self) -> None:
+        suspects, host_is_down = self._health.verdict()
+        for suspect in suspects:
+            result = suspect.result
+            if host_is_down:
+                result = replace(result, outcome=Outcome.PENDING, error_code="HostDown")
+                self._brake.pull(Stop(f"the host does not answer: {result.error_detail}", host_down=True))
+            await self._on_writer(self._batches.add_outcome, suspect.planned, result)
+
+    async def _decode(self, fetched: Fetched) -> RepoOutcome | Missed:
+        """Check and write a repo; a signature that fails is judged against the account's key as it is now."""
+        try:
+            return await self._add(fetched, fetched.planned.signing_key)
+        except NothingSinceError as nothing:
+            return await self._confirm_nothing(fetched, nothing.root)
+        except InvalidSignatureError as error:
+            return await self._decode_with_fresh_key(fetched, error)
+        except InvalidRepoError as error:
+            return self._invalid(fetched, error)
+        finally:
+            fetched.body.close()
+
+    async def _add(self, fetched: Fetched, signing_key: str) -> RepoOutcome:
+        # Shielded: a repo that the writer thread has begun is finished, whoever cancels the fetch.
+        return await asyncio.shield(
+            asyncio.ensure_future(self._on_writer(self._batches.add_repo, fetched, signing_key))
+        )
+
+    async def _decode_with_fresh_key(self, fetched: Fetched, error: InvalidSignatureError) -> RepoOutcome | Missed:
+        document = await self._fetcher.fresh_document(fetched.planned, fetched.attempts)
+        if isinstance(document, Missed):
+            return document
+        if document.pds_endpoint != fetched.planned.pds_endpoint:
+            return self._fetcher.moved(fetched.planned, document, error, fetched.attempts)
+        if document.signing_key == fetched.planned.signing_key:
+            return self._invalid(fetched, error)
+        try:
+            return await self._add(fetched, document.signing_key)
+        except InvalidRepoError as again:
+            return self._invalid(fetched, again)
+
+    async def _confirm_nothing(self, fetched: Fetched, root: str) -> RepoOutcome | Missed:
+        """A header-only CAR proves nothing by itself: the latest commit has to be that root, and old enough."""
+        latest = await self._fetcher.latest_commit(fetched.planned)
+        if isinstance(latest, Missed):
+            return latest
+        if latest.cid != root or (fetched.since is not None and latest.rev > fetched.since):
+            return self._invalid(fetched, InvalidRepoError("the CAR has no blocks, and its root is not an old commit"))
+        result = RepoOutcome(
+            did=fetched.planned.did,
+            outcome=Outcome.COMPLETE,
+            rev=latest.rev,
+            commit_cid=latest.cid,
+            last_complete_rev=latest.rev,
+            repo_bytes=len(fetched.body.data),
+            attempts=fetched.attempts,
+            fetched_at=fetched.fetched_at,
+        )
+        return await self._on_writer(self._batches.add_outcome, fetched.planned, result)
+
+    def _invalid(self, fetched: Fetched, error: BackfillError) -> Missed:
+        code = getattr(error, "error_code", None) or type(error).__name__.removesuffix("Error")
+        result = RepoOutcome(
+            did=fetched.planned.did,
+            outcome=Outcome.INVALID_REPO,
+            repo_bytes=len(fetched.body.data),
+            attempts=fetched.attempts,
+            http_status=fetched.body.status,
+            error_code=code,
+            error_detail=cut_detail(str(error)),
+            fetched_at=fetched.fetched_at,
+        )
+        return Missed(fetched.planned, result)

@@ -1,0 +1,72 @@
+"""The two leases of a shard run, shard and host, taken together and let go together.
+
+Order and politeness only: that nothing is lost or doubled rests on the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+from backfill_dagster.ledger import Lease, LeaseTable
+from backfill_dagster.state import BackfillState
+
+
+@dataclass(frozen=True)
+class HeldLeases:
+    """Both leases of a running shard run; `epoch` is the shard lease's."""
+
+    shard: Lease
+    host: Lease | None
+
+    @property
+    def epoch(self) -> int:
+        """The writer's epoch: higher than that of every writer before."""
+        return self.shard.epoch
+
+    def check(self) -> None:
+        """Raise FencedError when either lease was lost or couldn't be confirmed for too long."""
+        self.shard.check()
+        if self.host is not None:
+            self.host.check()
+
+
+@asynccontextmanager
+async def held_leases(
+    state: BackfillState, shard: str, host: str | None, run_id: str, *, at_least_epoch: int
+) -> AsyncIterator[HeldLeases]:
+    """Take the host's lease, then the shard's; both are released at the end, however it comes.
+
+    Args:
+        state: the opened state.
+        shard: partition key or the reserved shard.
+        host: host part of the key; None for the reserved shard, which asks no PDS.
+        run_id: names the run for whoever meets the lease.
+        at_least_epoch: the log's epoch plus one, should the lease table be younger than the log.
+
+    Raises:
+        LeaseHeldError: a living owner holds one of them; the text names it.
+    """
+    owner = f"run {run_id} of {state.config.name}, pid {os.getpid()} on {socket.gethostname()}"
+
+    async def take(table: LeaseTable, name: str, epoch: int) -> Lease:
+        lease = await asyncio.to_thread(
+            Lease.acquire,
+            table,
+            name,
+            owner=owner,
+            run_id=run_id,
+            lease_seconds=state.config.processing.lease_seconds,
+            at_least_epoch=epoch,
+        )
+        stack.callback(lease.release)
+        return lease
+
+    async with AsyncExitStack() as stack:
+        host_lease = None if host is None else await take(state.host_leases, host, 0)
+        shard_lease = await take(state.ledger.leases, f"{state.config.name}/{shard}", at_least_epoch)
+        yield HeldLeases(shard_lease, host_lease)

@@ -1,0 +1,69 @@
+"""Recovery at the start of a run, after the seal: finish what a dead writer had committed, sweep what it had not.
+
+Only a sealed log may be recovered, and only files of an older epoch are swept: a stalled predecessor that wakes up
+in its own recovery must not touch newer files (`docs/architecture.md`, the shard log).
+"""
+
+from __future__ import annotations
+
+import re
+
+from backfill_dagster.ledger import Ledger
+from backfill_dagster.model import LedgerItem
+from backfill_dagster.records.fold import Fold
+from backfill_dagster.store import ObjectStore
+
+_PART_NAME = re.compile(r"(?P<shard>.+)-(?P<seq>[0-9]{8})-(?P<epoch>[0-9]+)-[0-9a-f]+\.parquet")
+
+LEDGER_CHUNK = 500
+
+
+def recover(store: ObjectStore, ledger: Ledger, fold: Fold, *, backfill: str, shard: str) -> None:
+    """Make files and ledger agree with the sealed log `fold` of `shard`.
+
+    Raises:
+        StateError: a live part is neither published nor staged, or the disk refuses.
+    """
+    publish_live_parts(store, fold, shard)
+    mend_ledger(ledger, fold, backfill=backfill, shard=shard)
+    sweep(store, fold, shard)
+
+
+def publish_live_parts(store: ObjectStore, fold: Fold, shard: str) -> None:
+    """Publish the live parts that still lie in staging."""
+    store.publish(info.key for info in store.staged() if _is_of(info.key, shard) and info.key in fold.parts)
+
+
+def mend_ledger(ledger: Ledger, fold: Fold, *, backfill: str, shard: str) -> None:
+    """Write the ledger items whose seq is older than the log's."""
+    known = ledger.seqs(shard)
+    stale = [
+        LedgerItem(backfill=backfill, shard=shard, seq=seq, result=result)
+        for did, (result, seq) in fold.dids.items()
+        if known.get(did, 0) < seq
+    ]
+    for start in range(0, len(stale), LEDGER_CHUNK):
+        ledger.put(stale[start : start + LEDGER_CHUNK])
+
+
+def sweep(store: ObjectStore, fold: Fold, shard: str) -> None:
+    """Delete the shard's files that no entry made live and that an older epoch wrote."""
+    for info in store.staged():
+        if _is_dead(info.key, fold, shard):
+            store.discard_staged(info.key)
+    for prefix in ("records/", "quarantine/"):
+        for info in store.list(prefix):
+            if _is_dead(info.key, fold, shard):
+                store.delete(info.key)
+
+
+def _is_of(key: str, shard: str) -> bool:
+    match = _PART_NAME.fullmatch(key.rsplit("/", 1)[-1])
+    return match is not None and match["shard"] == shard
+
+
+def _is_dead(key: str, fold: Fold, shard: str) -> bool:
+    match = _PART_NAME.fullmatch(key.rsplit("/", 1)[-1])
+    if match is None or match["shard"] != shard or key in fold.parts:
+        return False
+    return int(match["epoch"]) < fold.epoch
