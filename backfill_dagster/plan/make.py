@@ -1,0 +1,266 @@
+"""Making a plan: read the source, find each DID's host, give it a shard, commit the difference as a generation.
+
+Planning again tops up and appends; nothing that has a shard is moved to another unless its account has moved. The
+assignment's rules live in `assign`, how a DID's host is found in `routing`, how generations are stored in `storage`,
+what becomes of DIDs without a host in `unroutable`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from backfill_dagster.errors import StateError
+from backfill_dagster.identity import HandleResolver, Resolver
+from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, Shard, Wanted
+from backfill_dagster.plan.assign import assign
+from backfill_dagster.plan.estimate import Estimate, estimate
+from backfill_dagster.plan.routing import Candidates, Route, invalid, resolve_handles, resolve_routes
+from backfill_dagster.plan.storage import Plan, PlanStore
+from backfill_dagster.plan.unroutable import log_unroutable
+from backfill_dagster.sources import SourceRow, open_source
+from backfill_dagster.state import BackfillState
+
+RACE_TRIES_MAX = 10
+"""Lost races for the next generation before the planner gives up; each winner has made progress."""
+
+MOVED_MAX = 1_000_000
+"""Moved DIDs that one plan looks up again; the rest is the next plan's."""
+
+OnResolved = Callable[[int, int], None]
+"""Told (DIDs resolved, DIDs to resolve)."""
+
+
+@dataclass(frozen=True)
+class PlanResult:
+    """What planning did.
+
+    Attributes:
+        plan: the plan as it stands now.
+        new: DIDs that were not in the plan before.
+        rerouted: DIDs whose host changed.
+        delisted: DIDs that left the source with this plan.
+        unresolved: DIDs that wait because a directory or resolver was down: the next plan looks them up again.
+        unroutable: outcome -> DIDs in the reserved shard, `unresolved` included as pending.
+        estimate: what fetching the plan's DIDs costs.
+        source: the source in words.
+    """
+
+    plan: Plan
+    new: int
+    rerouted: int
+    delisted: int
+    unresolved: int
+    unroutable: Mapping[Outcome, int]
+    estimate: Estimate
+    source: str
+
+
+async def make_plan(
+    state: BackfillState,
+    resolver: Resolver,
+    handle_resolver: HandleResolver | None,
+    *,
+    scope: str,
+    run_id: str,
+    refresh: bool = False,
+    limit: int | None = None,
+    on_resolved: OnResolved = lambda done, total: None,
+) -> PlanResult:
+    """Bring the plan up to date with the source; commits at most one generation.
+
+    Args:
+        state: the opened state.
+        resolver: DID -> DID document, with its cache.
+        handle_resolver: handle -> DID; None when the config has none.
+        scope: of the records wanted, for the log of the reserved shard.
+        run_id: names this plan run.
+        refresh: raise the refresh number, and look every DID up again (through the cache).
+        limit: only the first so many rows of the source (a trial).
+        on_resolved: told about progress.
+
+    Raises:
+        SourceError: the source can't be read.
+        StateError: the state can't be written, or other planners kept winning.
+    """
+    source = open_source(state.config.source, state.config.resolve)
+    version = source.version()
+    candidates = Candidates.of(islice(source.rows(), limit))
+    for _ in range(RACE_TRIES_MAX):
+        store = PlanStore(state.store)
+        before = store.read()
+        planner = _Planner(state, before, refresh=refresh)
+        await planner.route(candidates, resolver, handle_resolver, on_resolved)
+        rows = planner.changes()
+        if not rows and not refresh:
+            plan: Plan | None = before
+        else:
+            cost = _estimate(state, planner.hosts())
+            metadata = {
+                "refresh": before.refresh + (1 if refresh else 0),
+                "config_hash": state.config.config_hash,
+                "source_description": source.describe(),
+                "source_version": version,
+                "created_at": state.effects.now_text(),
+                "run_id": run_id,
+                "estimate": cost.to_json(),
+            }
+            plan = store.append(before, rows, metadata)
+        if plan is not None:
+            break
+    else:
+        raise StateError(f"{state.store.uri}: {RACE_TRIES_MAX} other plans were quicker; run the plan again")
+    wanted = Wanted(scope, plan.refresh)
+    outcomes = log_unroutable(state, plan.dids(UNROUTABLE_SHARD), wanted=wanted, run_id=run_id)
+    return PlanResult(
+        plan=plan,
+        new=planner.new,
+        rerouted=planner.rerouted,
+        delisted=planner.delisted,
+        unresolved=outcomes.get(Outcome.PENDING, 0),
+        unroutable=outcomes,
+        estimate=_estimate(state, planner.hosts()),
+        source=source.describe(),
+    )
+
+
+def _estimate(state: BackfillState, dids_by_host: Mapping[str, int]) -> Estimate:
+    processing = state.config.processing
+    return estimate(
+        dids_by_host,
+        requests_per_second=processing.requests_per_second,
+        max_concurrent_pds=processing.max_concurrent_pds,
+        total_requests_per_second=processing.total_requests_per_second,
+    )
+
+
+class _Planner:
+    """The difference between one plan and the source, worked out in memory."""
+
+    def __init__(self, state: BackfillState, before: Plan, *, refresh: bool) -> None:
+        self._state = state
+        self._refresh = refresh
+        self._before: dict[str, PlannedDid] = {one.did: one for one in before.rows()}
+        self._now: dict[str, PlannedDid] = {}
+        self.new = self.rerouted = self.delisted = 0
+
+    async def route(
+        self,
+        candidates: Candidates,
+        resolver: Resolver,
+        handle_resolver: HandleResolver | None,
+        on_resolved: OnResolved,
+    ) -> None:
+        """Find everybody's place: keep what stands, look up what has to be, assign the rest."""
+        routes: list[Route] = [invalid(row) for row in candidates.neither.values()]
+        dids = dict(candidates.dids)
+        async for handle, row, answer in resolve_handles(candidates.handles, handle_resolver):
+            if isinstance(answer, Route):
+                routes.append(answer)
+            else:
+                dids.setdefault(answer, SourceRow(handle, row.columns))
+        moved = self._moved()
+        to_look_up = {did: row for did, row in dids.items() if did in moved or not self._stands(did)}
+        self._keep({did: row for did, row in dids.items() if did not in to_look_up})
+        done = 0
+
+        def resolved() -> None:
+            nonlocal done
+            done += 1
+            on_resolved(done, len(to_look_up))
+
+        answers = resolve_routes(
+            to_look_up,
+            resolver,
+            fresh=frozenset(moved),
+            allow_private_hosts=self._state.config.processing.allow_private_hosts,
+            on_resolved=resolved,
+        )
+        routes += [route async for route in answers]
+        self._assign(routes, dids)
+
+    def _stands(self, did: str) -> bool:
+        """Whether the DID's place needs no look-up: it has a shard, or was found to have no host for good."""
+        known = self._before.get(did)
+        if known is None:
+            return False
+        if known.shard == UNROUTABLE_SHARD:
+            outcome = known.outcome or Outcome.PENDING
+            return outcome.is_terminal and not (self._refresh and outcome.is_retried_on_refresh)
+        return not self._refresh
+
+    def _moved(self) -> set[str]:
+        """DIDs whose shard run found that they live elsewhere."""
+        return {
+            item.result.did
+            for item in self._state.ledger.attention(Outcome.MOVED, MOVED_MAX)
+            if (known := self._before.get(item.result.did)) is not None and known.shard == item.shard
+        }
+
+    def _keep(self, rows: Mapping[str, SourceRow]) -> None:
+        for did, row in rows.items():
+            self._now[did] = replace(self._before[did], delisted=False, columns=row.columns)
+
+    def _assign(self, routes: list[Route], order: Mapping[str, SourceRow]) -> None:
+        """Give shards to the routes, in the source's order, so that the same source makes the same plan."""
+        position = {did: index for index, did in enumerate(order)}
+        routes.sort(key=lambda route: position.get(route.planned.did, len(position)))
+        homeless: list[Route] = []
+        for route in routes:
+            did = route.planned.did
+            known = self._before.get(did)
+            if not route.host:
+                self._place_unroutable(route, known)
+            elif known is not None and known.shard != UNROUTABLE_SHARD and Shard.parse(known.shard).host == route.host:
+                self._now[did] = replace(route.planned, shard=known.shard)
+                self._try_again_if_moved_back(known)
+            else:
+                homeless.append(route)
+        shards = assign(
+            self._places({route.planned.did for route in homeless}),
+            [route.host for route in homeless],
+            self._state.config.processing.shard_size,
+        )
+        for route, shard in zip(homeless, shards, strict=True):
+            self._now[route.planned.did] = replace(route.planned, shard=shard.key)
+
+    def _places(self, leaving: set[str]) -> Counter[Shard]:
+        """Shard -> places taken; a DID that left the source keeps its place, one that goes to another host leaves it."""
+        places: Counter[Shard] = Counter()
+        for did, known in self._before.items():
+            if known.shard != UNROUTABLE_SHARD:
+                now = self._now.get(did, known)
+                places[Shard.parse(known.shard)] += did not in leaving and now.shard == known.shard
+        return places
+
+    def _place_unroutable(self, route: Route, known: PlannedDid | None) -> None:
+        is_waiting = route.planned.outcome is Outcome.PENDING
+        if is_waiting and known is not None and known.shard != UNROUTABLE_SHARD:
+            # A silent directory is no reason to take a shard away; the next plan asks again.
+            self._now[known.did] = replace(known, delisted=False)
+        else:
+            self._now[route.planned.did] = route.planned
+
+    def _try_again_if_moved_back(self, known: PlannedDid) -> None:
+        item = self._state.ledger.item(known.shard, known.did)
+        if item is not None and item.result.outcome is Outcome.MOVED:
+            self._state.ledger.mark_for_retry(known.shard, {known.did: item.seq})
+
+    def changes(self) -> list[PlannedDid]:
+        """The rows of the next generation: whatever isn't as the plan before says."""
+        gone = [
+            replace(one, delisted=True)
+            for did, one in self._before.items()
+            if did not in self._now and not one.delisted
+        ]
+        changed = [one for did, one in self._now.items() if self._before.get(did) != one]
+        self.delisted = len(gone)
+        self.new = sum(one.did not in self._before for one in changed)
+        self.rerouted = sum(one.did in self._before and self._before[one.did].shard != one.shard for one in changed)
+        return changed + gone
+
+    def hosts(self) -> Counter[str]:
+        """Current DIDs by host."""
+        return Counter(Shard.parse(one.shard).host for one in self._now.values() if one.shard != UNROUTABLE_SHARD)
