@@ -1,0 +1,44 @@
+"""A coverage as Markdown: for the terminal and for Dagster's metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from backfill_dagster.model import Outcome
+from backfill_dagster.report.coverage import Coverage
+from backfill_dagster.report.reasons import REASONS
+
+
+def render_markdown(coverage: Coverage) -> str:
+    """Headline, outcomes with reasons, hosts, rows by type."""
+    outcomes = [outcome for outcome in Outcome if coverage.outcomes[outcome]]
+    complete = coverage.outcomes[Outcome.COMPLETE] + coverage.outcomes[Outcome.UNCHANGED]
+    parts = [
+        f"**{coverage.name}**: {complete:,} of {coverage.dids:,} DIDs complete, {coverage.left:,} left to fetch, "
+        f"{coverage.rows.total():,} live rows",
+        table(
+            ("outcome", "DIDs", "why", "what to do"),
+            [(outcome.value, f"{coverage.outcomes[outcome]:,}", *REASONS[outcome]) for outcome in outcomes],
+        ),
+        table(
+            ("host", *(outcome.value for outcome in outcomes)),
+            [
+                (host, *(f"{counts[outcome]:,}" for outcome in outcomes))
+                for host, counts in sorted(coverage.hosts.items())
+            ],
+        ),
+        table(("record type", "live rows"), [(name, f"{rows:,}") for name, rows in coverage.rows.most_common()]),
+    ]
+    if coverage.quarantined or coverage.undated:
+        parts.append(f"{coverage.quarantined:,} records in quarantine, {coverage.undated:,} left out as undated")
+    return "\n\n".join(parts)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table; cells are made safe for one line."""
+    lines = [_line(head), _line(["---"] * len(head)), *(_line(row) for row in rows)]
+    return "\n".join(lines)
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,176 @@
+"""The proof that a backfill's pieces agree: plan, shard logs, parts on disk, rows inside them, ledger.
+
+Reads only, and says each difference in one line with its place. Mending is recovery's and `backfill repair`'s business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+
+from backfill_dagster.errors import StateError
+from backfill_dagster.model import UNROUTABLE_SHARD, Outcome
+from backfill_dagster.plan import Plan, PlanStore
+from backfill_dagster.progress import has_rewrites
+from backfill_dagster.records.entry import Part
+from backfill_dagster.records.fold import Fold
+from backfill_dagster.state import BackfillState
+
+PROBLEMS_MAX = 1000
+"""Differences named one by one; after that `verify` says that there are more."""
+
+_HASH_CHUNK_BYTES = 1024 * 1024
+
+
+def verify_backfill(state: BackfillState) -> list[str]:
+    """Every difference found, at most `PROBLEMS_MAX`; empty when all agree.
+
+    Raises:
+        StateError: the plan itself can't be read.
+    """
+    problems: list[str] = []
+    for problem in _problems(state):
+        if len(problems) == PROBLEMS_MAX:
+            problems.append(f"and more: only the first {PROBLEMS_MAX} are shown")
+            break
+        problems.append(problem)
+    return problems
+
+
+def _problems(state: BackfillState) -> Iterator[str]:
+    plan = PlanStore(state.store).read()
+    live: set[str] = set()
+    for shard in sorted({*plan.shards(), *_logged_shards(state), UNROUTABLE_SHARD}):
+        try:
+            fold = state.log(shard).read()
+        except StateError as error:
+            yield str(error)
+            continue
+        live.update(fold.parts)
+        yield from _part_problems(state, fold)
+        yield from _row_problems(state, shard, fold)
+        yield from _ledger_problems(state, shard, fold)
+        yield from _plan_problems(plan, shard, fold)
+    yield from _file_problems(state, live)
+
+
+def _logged_shards(state: BackfillState) -> set[str]:
+    return {info.key.split("/")[1] for info in state.store.list("log/")}
+
+
+def _part_problems(state: BackfillState, fold: Fold) -> Iterator[str]:
+    """Each live part is published, and is byte for byte what the log says."""
+    for path, live in fold.parts.items():
+        part = live.part
+        if not state.store.exists(path):
+            yield f"{path}: the log says that this part is live, and it is not there"
+            continue
+        digest, size = _digest(Path(state.store.path(path)))
+        if (digest, size) != (part.sha256, part.bytes):
+            yield f"{path}: {size} bytes with sha256 {digest[:12]}…, the log says {part.bytes} with {part.sha256[:12]}…"
+
+
+def _digest(path: Path) -> tuple[str, int]:
+    digest, size = hashlib.sha256(), 0
+    with path.open("rb") as file:
+        while chunk := file.read(_HASH_CHUNK_BYTES):
+            digest.update(chunk)
+            size += len(chunk)
+    return digest.hexdigest(), size
+
+
+def _row_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[str]:
+    """The rows inside are as many as the log says, belong to DIDs that have an outcome, and no URI is there twice."""
+    counted: dict[str, Counter[str]] = defaultdict(Counter)
+    for record_type, parts in _by_type(fold).items():
+        there = [part for part in parts if state.store.exists(part.path)]
+        if not there:
+            continue
+        try:
+            rows = _count_rows(state, fold, there)
+        except duckdb.Error as error:
+            yield f"{shard}: its {record_type or 'quarantine'} parts can't be read: {str(error).splitlines()[0]}"
+            continue
+        for author, count, distinct in rows:
+            if count != distinct:
+                yield f"{shard}: {author} has {count - distinct} URIs twice in {record_type or 'quarantine'}"
+            counted[author][record_type or ""] += count
+    if any(not state.store.exists(path) for path in fold.parts):
+        return  # named above already; the counts of a damaged shard would only repeat it
+    for did in sorted({*counted, *fold.dids}):
+        if did not in fold.dids:
+            yield f"{shard}: {did} has rows and no outcome"
+            continue
+        result = fold.dids[did][0]
+        quarantined = counted[did].pop("", 0)
+        if counted[did] != Counter(result.records_by_type):
+            yield f"{shard}: {did} has rows {dict(counted[did])}, its outcome says {dict(result.records_by_type)}"
+        if quarantined != result.quarantined:
+            yield f"{shard}: {did} has {quarantined} records in quarantine, its outcome says {result.quarantined}"
+
+
+def _by_type(fold: Fold) -> dict[str | None, list[Part]]:
+    parts: dict[str | None, list[Part]] = defaultdict(list)
+    for live in fold.parts.values():
+        parts[live.part.record_type].append(live.part)
+    return parts
+
+
+def _count_rows(state: BackfillState, fold: Fold, parts: list[Part]) -> list[tuple[str, int, int]]:
+    """(author, live rows, distinct URIs) over the given parts."""
+    paths = {state.store.path(part.path): part.path for part in parts}
+    dead = [(path, did) for path, key in paths.items() for did in fold.dead_in(fold.parts[key])]
+    with duckdb.connect() as connection:
+        connection.execute("CREATE TABLE dead (filename VARCHAR, author VARCHAR)")
+        if dead:
+            connection.executemany("INSERT INTO dead VALUES (?, ?)", dead)
+        return connection.execute(
+            "SELECT author, count(*), count(DISTINCT uri) FROM "
+            "(SELECT author, uri, filename FROM read_parquet(?, filename = true, hive_partitioning = false)) AS row "
+            "ANTI JOIN dead USING (filename, author) GROUP BY author",
+            [list(paths)],
+        ).fetchall()
+
+
+def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[str]:
+    """The ledger has the log's newest word on every DID, and none of its own."""
+    seen = set()
+    for item in state.ledger.items(shard):
+        did = item.result.did
+        seen.add(did)
+        known = fold.dids.get(did)
+        if known is None:
+            yield f"{shard}: the ledger has {did}, the log has not"
+        elif known[1] != item.seq:
+            yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; the next run mends it"
+        elif known[0] != item.result:
+            yield f"{shard}: the ledger's item of {did} differs from the log's"
+    for did in sorted(set(fold.dids) - seen):
+        yield f"{shard}: the ledger lacks {did}; the next run mends it"
+
+
+def _plan_problems(plan: Plan, shard: str, fold: Fold) -> Iterator[str]:
+    """Superseded rows are gone, and the planner has said what became of every DID without a host."""
+    if has_rewrites(fold):
+        yield f"{shard}: rows that a newer fetch replaced are still in older parts; the next run takes them out"
+    if shard == UNROUTABLE_SHARD:
+        for planned in plan.dids(shard):
+            known = fold.dids.get(planned.did)
+            outcome = planned.outcome or Outcome.PENDING
+            if not planned.delisted and (known is None or known[0].outcome is not outcome):
+                yield f"{shard}: {planned.did} is {outcome.value} by the plan and not by the log; plan again"
+
+
+def _file_problems(state: BackfillState, live: set[str]) -> Iterator[str]:
+    """Nothing lies around that no log knows."""
+    for prefix in ("records/", "quarantine/"):
+        for info in state.store.list(prefix):
+            if info.key not in live:
+                yield f"{info.key}: no log says that this part is live; the next run of its shard removes it"
+    for info in state.store.staged():
+        said = "is live and not published yet" if info.key in live else "was never committed"
+        yield f"staging/{info.key}: {said}; the next run of its shard sorts it out"
