@@ -1,0 +1,1 @@
+"""The `backfill` command: a terminal's rim around plan, worker and report."""
