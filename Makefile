@@ -17,3 +17,37 @@ $(SETUP): constraints.txt pyproject.toml
 
 .PHONY: setup
 setup: $(SETUP) .dagster/dagster.yaml  ## .venv with the pinned packages and .venv/bin/backfill
+
+.PHONY: demo
+demo: setup  ## a loopback network, a plan, every shard through Dagster's queue and daemon, a summary
+	$(BIN)/backfill demo
+
+.PHONY: ui
+ui: setup  ## the same network, and the Dagster UI on it, until Ctrl-C
+	$(BIN)/backfill demo --ui
+
+# Coverage is bound per package, so the check runs after pytest; it says nothing when all is well.
+.PHONY: test
+test: setup  ## the whole test suite, with the coverage bounds
+	@rm -f .coverage .coverage.*
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --no-cov-on-fail $(PYTEST_ARGS)
+	@$(BIN)/python tools/check_coverage.py
+
+.PHONY: test-reference
+test-reference: setup  ## conformance against the reference PDS (needs npm and a C++ compiler)
+	BACKFILL_REFERENCE_PDS=1 $(BIN)/python -m pytest backfill_dagster_tests/reference $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: setup  ## ruff, mypy, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: bench
+bench: setup  ## the benchmarks, with their table
+	$(BIN)/python -m benchmarks
+
+.PHONY: help
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 16

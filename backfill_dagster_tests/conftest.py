@@ -1,0 +1,21 @@
+"""What every test gets: locks of its own, no configuration from outside, and skips that CI can refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _own_surroundings(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BACKFILL_LOCK_DIR", str(tmp_path_factory.mktemp("locks")))
+    for name in ("BACKFILL_ROOT", "BACKFILL_CONFIG_DIR", "DAGSTER_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An empty folder that is a project root of its own."""
+    (tmp_path / "workspace.yaml").write_text("load_from: []\n")
+    return tmp_path
