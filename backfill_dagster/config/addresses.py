@@ -1,0 +1,89 @@
+"""Kinds of values that are addresses: http(s) URLs, S3 addresses, local paths. Opening them happens elsewhere."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from backfill_dagster.config.values import Kind, Text
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:/")
+_BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+
+
+@dataclass(frozen=True)
+class Url(Kind):
+    """An http or https origin, perhaps with a path; the slash at the end is dropped."""
+
+    @property
+    def accepts(self) -> str:
+        """What is accepted."""
+        return "an http:// or https:// URL without user, query and fragment"
+
+    def read(self, value: object) -> str:
+        """The URL without the slash at its end."""
+        text = Text(max_length=2048).read(value)
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s@?#\\]", text):
+            raise ValueError
+        if parts.port == 0:  # reading .port raises ValueError by itself when it is no port at all
+            raise ValueError
+        return text.rstrip("/")
+
+
+@dataclass(frozen=True)
+class S3Uri(Kind):
+    """`s3://bucket/key`."""
+
+    @property
+    def accepts(self) -> str:
+        """What is accepted."""
+        return "an S3 address s3://bucket/key"
+
+    def read(self, value: object) -> str:
+        """The address as it stands."""
+        text = Text(max_length=1200).read(value)
+        bucket, _, _ = text.removeprefix("s3://").partition("/")
+        if not is_s3(text) or _BUCKET.fullmatch(bucket) is None:
+            raise ValueError
+        return text
+
+
+@dataclass(frozen=True)
+class FilePath(Kind):
+    """A local file."""
+
+    @property
+    def accepts(self) -> str:
+        """What is accepted."""
+        return "a local path"
+
+    def read(self, value: object) -> str:
+        """The path as it stands."""
+        text = Text().read(value)
+        if _SCHEME.match(text):
+            raise ValueError
+        return text
+
+
+@dataclass(frozen=True)
+class StatePath(Kind):
+    """A folder, or `s3://bucket/prefix`."""
+
+    @property
+    def accepts(self) -> str:
+        """What is accepted."""
+        return "a folder, or an S3 address s3://bucket/prefix"
+
+    def read(self, value: object) -> str:
+        """The path as it stands, without the slash at its end."""
+        text = Text().read(value)
+        if _SCHEME.match(text):
+            text = S3Uri().read(text)
+        return text.rstrip("/") or "/"
+
+
+def is_s3(path: str) -> bool:
+    """Whether a path of the config is an S3 address."""
+    return path.startswith("s3://")

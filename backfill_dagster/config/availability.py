@@ -1,0 +1,24 @@
+"""What a config may say although this version doesn't do it yet: `validate` notes it, whatever runs refuses it."""
+
+from __future__ import annotations
+
+from backfill_dagster.config.addresses import is_s3
+from backfill_dagster.config.models import BackfillConfig
+from backfill_dagster.config.outputs import DynamodbStorage
+from backfill_dagster.config.sources import S3Source, S3UriList
+
+
+def unavailable(config: BackfillConfig) -> list[str]:
+    """One line for each thing the config asks for that isn't available in this version, with what to use instead."""
+    found = []
+    if isinstance(config.source, S3Source):
+        found.append("source.type s3 is not available in this version; use sqlite, file or inline")
+    if any(isinstance(item.source, S3UriList) for item in config.filters):
+        found.append("source.type s3 of a filter is not available in this version; use sqlite, file or inline")
+    if isinstance(config.storage, DynamodbStorage):
+        found.append("storage.type dynamodb is not available in this version; use sqlite")
+    if is_s3(str(config.state.path)):
+        found.append("state.path on S3 is not available in this version; use a folder")
+    if config.processing.decode_processes > 0:
+        found.append("processing.decode_processes over 0 is not available in this version; use 0")
+    return found

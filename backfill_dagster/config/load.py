@@ -1,0 +1,86 @@
+"""Loading configs from files: one, or a folder of them. What the keys mean is in the models."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from backfill_dagster.config.document import read_document
+from backfill_dagster.config.models import BackfillConfig
+from backfill_dagster.config.problems import config_error
+from backfill_dagster.errors import ConfigError
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True)
+class LoadedConfig:
+    """One file of a config folder: its config, or why there is none."""
+
+    path: Path
+    config: BackfillConfig | None
+    error: ConfigError | None
+
+
+def load_config(path: Path, environ: Mapping[str, str] | None = None) -> BackfillConfig:
+    """Load and validate one YAML file.
+
+    Args:
+        path: the file.
+        environ: environment variables; default: the process's.
+
+    Raises:
+        ConfigError: with all problems of the file, a line each.
+    """
+    document = read_document(path)
+    config, problems = BackfillConfig.check(
+        document.data, path=path, environ=os.environ if environ is None else environ, lines=document.lines
+    )
+    if config is None or document.problems:
+        raise config_error(path, document.problems + [item for item in problems if item.path not in document.unread])
+    return config
+
+
+def load_config_folder(folder: Path, environ: Mapping[str, str] | None = None) -> list[LoadedConfig]:
+    """Load every .yaml and .yml file of a folder, sorted by name; a broken file never hinders the others.
+
+    Files that share a name or a state path are errors, all of them. Hidden files are left out.
+
+    Raises:
+        ConfigError: there is no such folder, or it can't be read.
+    """
+    try:
+        paths = sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and not p.name.startswith("."))
+    except OSError as error:
+        raise ConfigError(f"config folder {folder} can't be read: {error.strerror}; set BACKFILL_CONFIG_DIR") from None
+    return _without_clashes([_load(path, environ) for path in paths])
+
+
+def _load(path: Path, environ: Mapping[str, str] | None) -> LoadedConfig:
+    try:
+        return LoadedConfig(path, load_config(path, environ), None)
+    except ConfigError as error:
+        return LoadedConfig(path, None, error)
+
+
+def _without_clashes(loaded: list[LoadedConfig]) -> list[LoadedConfig]:
+    result = []
+    for item in loaded:
+        clashes = []
+        for other in loaded:
+            if item.config is None or other.config is None or item is other:
+                continue
+            if item.config.name == other.config.name:
+                clashes.append(f"backfill.name is the same as in {other.path}; each backfill needs its own")
+            if _state_identity(item.config) == _state_identity(other.config):
+                clashes.append(f"backfill.state.path is the same as in {other.path}; each backfill needs its own")
+        error = ConfigError(f"{item.path}: {'; '.join(clashes)}")
+        result.append(replace(item, config=None, error=error) if clashes else item)
+    return result
+
+
+def _state_identity(config: BackfillConfig) -> str:
+    path = config.state_path
+    return path if isinstance(path, str) else str(path.resolve())
