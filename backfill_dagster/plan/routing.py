@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass, field
 
-from backfill_dagster.atproto.did import is_did
+from backfill_dagster.atproto.did import is_did, is_plc_did
 from backfill_dagster.atproto.did_document import DidDocument
 from backfill_dagster.atproto.handle import is_handle
 from backfill_dagster.errors import BackfillError, NotFoundError, PermanentError, RefusedHostError, TransientError
@@ -44,7 +44,7 @@ class Candidates:
         """Sort the rows of a source."""
         found = cls()
         for row in rows:
-            if is_did(row.text):
+            if is_plc_did(row.text) or (is_did(row.text) and not row.text.startswith("did:plc:")):
                 found.dids.setdefault(row.text, row)
             elif is_handle(row.text):
                 found.handles.setdefault(row.text.lower(), row)

@@ -1,0 +1,138 @@
+"""The fold of a plan's generations: DuckDB over their files, of each DID only the last row.
+
+What a file looks like is in `generation`, who writes them and in which order in `storage`.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backfill_dagster.errors import StateError
+from backfill_dagster.model import PlannedDid
+from backfill_dagster.plan.generation import SCHEMA, planned_dids
+
+REMEDY = "restore it from a copy, or run `backfill repair`"
+
+_BATCH_ROWS = 16_384
+
+
+def current_rows(paths: Sequence[str], shard: str | None = None) -> Iterator[PlannedDid]:
+    """Current rows, of one shard or of all, in the order of the generations and of the rows in them; streamed.
+
+    Args:
+        paths: files of generations 1, 2, ...
+        shard: partition key or the reserved shard; None: all.
+
+    Raises:
+        StateError: a file can't be read; names it.
+    """
+    if not paths:
+        return
+    query = (
+        f"SELECT {', '.join(SCHEMA.names)} FROM {_marked(len(paths), 'true' if shard is None else 'shard = $shard')} "  # noqa: S608
+        "WHERE is_current ORDER BY generation, file_row_number"
+    )
+    parameters = _parameters(paths) | ({} if shard is None else {"shard": shard})
+    with _reading(paths) as connection:
+        for batch in connection.sql(query, params=parameters).to_arrow_reader(_BATCH_ROWS):
+            yield from planned_dids(batch)
+
+
+def shard_sizes(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+    """Every shard that was ever named, the reserved one too -> (current, delisted) DIDs; by key.
+
+    Raises:
+        StateError: a file can't be read; names it.
+    """
+    if not paths:
+        return {}
+    query = (
+        "SELECT shard, count(*) FILTER (is_current AND NOT delisted), count(*) FILTER (is_current AND delisted) "  # noqa: S608
+        f"FROM {_marked(len(paths))} GROUP BY shard ORDER BY shard"
+    )
+    with _reading(paths) as connection:
+        rows = connection.execute(query, _parameters(paths)).fetchall()
+    return {shard: (current, delisted) for shard, current, delisted in rows}
+
+
+def unreadable(path: str, error: Exception) -> StateError:
+    """The one line for a generation's file that can't be read."""
+    return StateError(f"{path} can't be read as a generation of the plan ({_one_line(error)}): {REMEDY}")
+
+
+def _rows_in(paths: str) -> str:
+    return (
+        "(SELECT *, CAST(regexp_extract(filename, '([0-9]+)[.]parquet$', 1) AS BIGINT) AS generation "  # noqa: S608
+        f"FROM read_parquet(${paths}, filename = true, file_row_number = true, hive_partitioning = false))"
+    )
+
+
+def _marked(generations: int, condition: str = "true") -> str:
+    """SQL of all rows that fulfil the condition, with `is_current`. A first generation has nothing before it.
+
+    No CTE: DuckDB would materialise it, and read every column of every row to find one shard.
+    """
+    rows = f"(SELECT * FROM {_rows_in('paths')} WHERE {condition})"  # noqa: S608 - constant text
+    if generations == 1:
+        return f"(SELECT *, true AS is_current FROM {rows})"  # noqa: S608
+    dids = f"(SELECT did FROM {_rows_in('paths')} WHERE {condition})"  # noqa: S608
+    newest = f"(SELECT did, max(generation) AS last FROM {_rows_in('later')} WHERE did IN {dids} GROUP BY did)"  # noqa: S608
+    return (
+        "(SELECT found.*, found.generation >= coalesce(newest.last, 1) AS is_current "  # noqa: S608
+        f"FROM {rows} AS found LEFT JOIN {newest} AS newest ON found.did = newest.did)"
+    )
+
+
+def _parameters(paths: Sequence[str]) -> dict[str, Any]:
+    literals = _as_literals(paths)
+    return {"paths": literals} | ({"later": literals[1:]} if len(literals) > 1 else {})
+
+
+@contextmanager
+def _reading(paths: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB connection; whatever goes wrong with the files becomes one StateError that names the bad one."""
+    with tempfile.TemporaryDirectory(prefix="backfill-plan-", ignore_cleanup_errors=True) as spill:
+        connection = duckdb.connect(config={"temp_directory": spill, "autoinstall_known_extensions": "false"})
+        try:
+            yield connection
+        except (duckdb.Error, pa.ArrowException, ValueError, OSError) as error:
+            path = _unsound(paths)
+            if path is not None:
+                raise unreadable(path, error) from error
+            raise StateError(
+                f"can't read the plan in {Path(paths[0]).parent} ({_one_line(error)}); each of its files is sound, so "
+                "see that there is memory and room for temporary files, and try again"
+            ) from error
+        finally:
+            connection.close()
+
+
+def _unsound(paths: Sequence[str]) -> str | None:
+    """The first generation that can't be read by itself."""
+    for path in paths:
+        try:
+            with pq.ParquetFile(path) as file:
+                for batch in file.iter_batches(batch_size=_BATCH_ROWS):
+                    deque(planned_dids(batch), maxlen=0)
+        except (pa.ArrowException, ValueError, OSError):
+            return path
+    return None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]
+
+
+def _as_literals(paths: Iterable[str]) -> list[str]:
+    """Paths as DuckDB takes them: it reads `*`, `?` and `[` as patterns."""
+    return [re.sub(r"([*?\[])", r"[\1]", path) for path in paths]

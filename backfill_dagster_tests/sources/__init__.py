@@ -1,0 +1,1 @@
+"""Sources: what comes out of databases, files and lists, and what is said when nothing can."""
