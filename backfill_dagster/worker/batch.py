@@ -241,7 +241,6 @@ class ShardBatches:
             self.fold,
             shard=self._log.shard,
             epoch=self._epoch,
-            raw=self._state.config.records.raw,
             compression=self._state.config.records.compression,
             unique=self._state.effects.new_id,
         )
