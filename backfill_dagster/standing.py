@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, Wanted
+from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, Wanted
 from backfill_dagster.plan import Plan
 from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
 from backfill_dagster.state import BackfillState
@@ -33,9 +33,8 @@ class ShardStanding:
     has_work: bool
 
 
-def shard_standing(state: BackfillState, plan: Plan, wanted: Wanted, shard: str) -> ShardStanding:
-    """Read one shard's account from plan and log."""
-    planned = plan.dids(shard)
+def shard_standing(state: BackfillState, planned: Sequence[PlannedDid], wanted: Wanted, shard: str) -> ShardStanding:
+    """One shard's account: what the plan says of it, against its log."""
     fold = state.log(shard).read()
     pending = 0
     if shard != UNROUTABLE_SHARD:
@@ -51,9 +50,13 @@ def shard_standing(state: BackfillState, plan: Plan, wanted: Wanted, shard: str)
 
 
 def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardStanding]:
-    """Every shard's account, hosts in order, the reserved shard last."""
+    """Every shard's account by key, the reserved shard last; one pass over the plan."""
     wanted = Wanted(scope, plan.refresh)
-    return [shard_standing(state, plan, wanted, key) for key in [*plan.shards(), UNROUTABLE_SHARD]]
+    standings = {key: shard_standing(state, planned, wanted, key) for key, planned in plan.by_shard()}
+    for emptied in [key for key in [*plan.shards(), UNROUTABLE_SHARD] if key not in standings]:
+        standings[emptied] = shard_standing(state, [], wanted, emptied)
+    reserved = standings.pop(UNROUTABLE_SHARD)
+    return [*(standings[key] for key in sorted(standings)), reserved]
 
 
 def total_outcomes(standings: Iterable[ShardStanding]) -> Counter[Outcome]:

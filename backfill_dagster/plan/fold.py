@@ -26,12 +26,13 @@ REMEDY = "restore it from a copy, or run `backfill repair`"
 _BATCH_ROWS = 16_384
 
 
-def current_rows(paths: Sequence[str], shard: str | None = None) -> Iterator[PlannedDid]:
+def current_rows(paths: Sequence[str], shard: str | None = None, *, by_shard: bool = False) -> Iterator[PlannedDid]:
     """Current rows, of one shard or of all, in the order of the generations and of the rows in them; streamed.
 
     Args:
         paths: files of generations 1, 2, ...
         shard: partition key or the reserved shard; None: all.
+        by_shard: one shard after the other.
 
     Raises:
         StateError: a file can't be read; names it.
@@ -40,7 +41,7 @@ def current_rows(paths: Sequence[str], shard: str | None = None) -> Iterator[Pla
         return
     query = (
         f"SELECT {', '.join(SCHEMA.names)} FROM {_marked(len(paths), 'true' if shard is None else 'shard = $shard')} "  # noqa: S608
-        "WHERE is_current ORDER BY generation, file_row_number"
+        f"WHERE is_current ORDER BY {'shard, ' if by_shard else ''}generation, file_row_number"
     )
     parameters = _parameters(paths) | ({} if shard is None else {"shard": shard})
     with _reading(paths) as connection:

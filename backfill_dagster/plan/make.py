@@ -7,6 +7,7 @@ what becomes of DIDs without a host in `unroutable`.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -94,7 +95,8 @@ async def make_plan(
         planner = _Planner(state, before, refresh=refresh)
         await planner.route(candidates, resolver, handle_resolver, on_resolved)
         rows = planner.changes()
-        if not rows and not refresh:
+        if candidates.count == 0 or not (rows or refresh):
+            # An empty source is a mistake far more often than a wish to delist everybody.
             plan: Plan | None = before
         else:
             cost = _estimate(state, planner.hosts())
@@ -113,7 +115,7 @@ async def make_plan(
     else:
         raise StateError(f"{state.store.uri}: {RACE_TRIES_MAX} other plans were quicker; run the plan again")
     wanted = Wanted(scope, plan.refresh)
-    outcomes = log_unroutable(state, plan.dids(UNROUTABLE_SHARD), wanted=wanted, run_id=run_id)
+    outcomes = await asyncio.to_thread(log_unroutable, state, plan.dids(UNROUTABLE_SHARD), wanted=wanted, run_id=run_id)
     return PlanResult(
         plan=plan,
         new=planner.new,
@@ -144,6 +146,7 @@ class _Planner:
         self._refresh = refresh
         self._before: dict[str, PlannedDid] = {one.did: one for one in before.rows()}
         self._now: dict[str, PlannedDid] = {}
+        self._reopened = frozenset(state.ledger.retry_marks(UNROUTABLE_SHARD))
         self.new = self.rerouted = self.delisted = 0
 
     async def route(
@@ -174,7 +177,7 @@ class _Planner:
         answers = resolve_routes(
             to_look_up,
             resolver,
-            fresh=frozenset(moved),
+            fresh=frozenset(moved) | self._reopened,
             allow_private_hosts=self._state.config.processing.allow_private_hosts,
             on_resolved=resolved,
         )
@@ -182,13 +185,14 @@ class _Planner:
         self._assign(routes, dids)
 
     def _stands(self, did: str) -> bool:
-        """Whether the DID's place needs no look-up: it has a shard, or was found to have no host for good."""
+        """Whether the DID's place needs no look-up: it has a shard, or was found to have no host and isn't reopened."""
         known = self._before.get(did)
         if known is None:
             return False
         if known.shard == UNROUTABLE_SHARD:
             outcome = known.outcome or Outcome.PENDING
-            return outcome.is_terminal and not (self._refresh and outcome.is_retried_on_refresh)
+            is_reopened = did in self._reopened or (self._refresh and outcome.is_retried_on_refresh)
+            return outcome.is_terminal and not is_reopened
         return not self._refresh
 
     def _moved(self) -> set[str]:
@@ -227,7 +231,7 @@ class _Planner:
             self._now[route.planned.did] = replace(route.planned, shard=shard.key)
 
     def _places(self, leaving: set[str]) -> Counter[Shard]:
-        """Shard -> places taken; a DID that left the source keeps its place, one that goes to another host leaves it."""
+        """Shard -> places taken; a DID that left the source keeps its place, one that changes host leaves it."""
         places: Counter[Shard] = Counter()
         for did, known in self._before.items():
             if known.shard != UNROUTABLE_SHARD:

@@ -39,6 +39,11 @@ class Candidates:
     handles: dict[str, SourceRow] = field(default_factory=dict)
     neither: dict[str, SourceRow] = field(default_factory=dict)
 
+    @property
+    def count(self) -> int:
+        """How many different ones the source has."""
+        return len(self.dids) + len(self.handles) + len(self.neither)
+
     @classmethod
     def of(cls, rows: Iterable[SourceRow]) -> Candidates:
         """Sort the rows of a source."""

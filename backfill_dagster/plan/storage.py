@@ -11,6 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import groupby
+from operator import attrgetter
 from typing import Any
 
 import pyarrow as pa
@@ -59,6 +61,15 @@ class Plan:
             StateError: a generation can't be read.
         """
         return current_rows(self._paths)
+
+    def by_shard(self) -> Iterator[tuple[str, list[PlannedDid]]]:
+        """Every shard that has DIDs with all of them, the reserved one too, in one pass over the plan.
+
+        Raises:
+            StateError: a generation can't be read.
+        """
+        for shard, planned in groupby(current_rows(self._paths, by_shard=True), key=attrgetter("shard")):
+            yield shard, list(planned)
 
     def shards(self) -> dict[str, int]:
         """Partition key -> current DIDs (delisted ones left out), by key; the reserved shard isn't among them.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import socket
+from collections import Counter
 from collections.abc import Iterable
 from itertools import islice
 
@@ -22,24 +23,20 @@ DIDS_PER_ENTRY = 300
 
 def log_unroutable(
     state: BackfillState, planned: Iterable[PlannedDid], *, wanted: Wanted, run_id: str
-) -> dict[Outcome, int]:
-    """Append what the log of the reserved shard doesn't say yet; returns its outcomes.
+) -> Counter[Outcome]:
+    """Append what the log of the reserved shard doesn't say yet; returns the outcomes of its current DIDs.
+
+    Blocks while it waits for the shard's lease: for a thread, not a loop.
 
     Raises:
         LeaseHeldError: another planner is at it.
         FencedError: another planner took over.
     """
     current = [one for one in planned if not one.delisted]
-    outcomes: dict[Outcome, int] = {}
-    for one in current:
-        outcome = one.outcome or Outcome.PENDING
-        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    outcomes = Counter(one.outcome or Outcome.PENDING for one in current)
     log = state.log(UNROUTABLE_SHARD)
     fold = log.read()
-    if not current and fold.seq == 0:
-        return outcomes
-    news = [one for one in current if not _is_known(one, fold, wanted)]
-    if not news and all(seq <= state.ledger.seqs(UNROUTABLE_SHARD).get(did, 0) for did, (_, seq) in fold.dids.items()):
+    if not _news(state, current, fold, wanted) and not _unindexed(state, fold):
         return outcomes
     lease = Lease.acquire(
         state.ledger.leases,
@@ -49,28 +46,49 @@ def log_unroutable(
         lease_seconds=state.config.processing.lease_seconds,
         at_least_epoch=fold.epoch + 1,
     )
-    try:
+    with lease:
         fold = log.seal(log.read(), epoch=lease.epoch, run_id=run_id)
-        waiting = iter(one for one in current if not _is_known(one, fold, wanted))
+        waiting = iter(_news(state, current, fold, wanted))
         while chunk := list(islice(waiting, DIDS_PER_ENTRY)):
             lease.check()
             dids = {one.did: _result(state, one, wanted, run_id) for one in chunk}
             fold = log.append(
                 fold, epoch=lease.epoch, run_id=run_id, scope=wanted.scope, refresh=wanted.refresh, dids=dids
             )
-        _index(state, fold, outcomes)
-    finally:
-        lease.release()
+        state.ledger.put(_unindexed(state, fold))
+        state.ledger.clear_marks(UNROUTABLE_SHARD, list(state.ledger.retry_marks(UNROUTABLE_SHARD)))
+        named = {outcome.value: count for outcome, count in outcomes.items()}
+        state.ledger.put_summary(UNROUTABLE_SHARD, ShardSummary(outcomes=named, rows={}, seq=fold.seq))
     return outcomes
 
 
-def _is_known(one: PlannedDid, fold: Fold, wanted: Wanted) -> bool:
-    known = fold.dids.get(one.did)
-    if known is None:
-        return False
-    result = known[0]
-    said = (result.outcome, result.error_code or "", result.scope)
-    return said == (one.outcome, one.error_code, wanted.scope) and result.refresh >= wanted.refresh
+def _news(state: BackfillState, current: Iterable[PlannedDid], fold: Fold, wanted: Wanted) -> list[PlannedDid]:
+    """DIDs that the log has nothing, or something else, to say about; and those reopened by `backfill retry`."""
+    marks = state.ledger.retry_marks(UNROUTABLE_SHARD)
+    news = []
+    for one in current:
+        known = fold.dids.get(one.did)
+        if known is not None:
+            result, seq = known
+            is_same = (result.outcome, result.error_code or "", result.scope) == (
+                one.outcome,
+                one.error_code,
+                wanted.scope,
+            )
+            if is_same and result.refresh >= wanted.refresh and marks.get(one.did) != seq:
+                continue
+        news.append(one)
+    return news
+
+
+def _unindexed(state: BackfillState, fold: Fold) -> list[LedgerItem]:
+    """What the log says and the ledger doesn't yet."""
+    known = state.ledger.seqs(UNROUTABLE_SHARD)
+    return [
+        LedgerItem(backfill=state.config.name, shard=UNROUTABLE_SHARD, seq=seq, result=result)
+        for did, (result, seq) in fold.dids.items()
+        if known.get(did, 0) < seq
+    ]
 
 
 def _result(state: BackfillState, one: PlannedDid, wanted: Wanted, run_id: str) -> RepoOutcome:
@@ -86,16 +104,3 @@ def _result(state: BackfillState, one: PlannedDid, wanted: Wanted, run_id: str) 
         config_hash=state.config.config_hash,
         code_version=__version__,
     )
-
-
-def _index(state: BackfillState, fold: Fold, outcomes: dict[Outcome, int]) -> None:
-    known = state.ledger.seqs(UNROUTABLE_SHARD)
-    state.ledger.put(
-        [
-            LedgerItem(backfill=state.config.name, shard=UNROUTABLE_SHARD, seq=seq, result=result)
-            for did, (result, seq) in fold.dids.items()
-            if known.get(did, 0) < seq
-        ]
-    )
-    summary = ShardSummary(outcomes={o.value: n for o, n in outcomes.items()}, rows={}, seq=fold.seq)
-    state.ledger.put_summary(UNROUTABLE_SHARD, summary)

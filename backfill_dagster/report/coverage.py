@@ -124,10 +124,10 @@ def build_coverage(state: BackfillState) -> Coverage:
         records_path=state.store.path("records"),
         estimate=dict(plan.metadata.get("estimate", {})),
     )
-    for key in sorted({*plan.shards(), UNROUTABLE_SHARD}):
+    for key, dids in plan.by_shard():
         fold = state.log(key).read()
         host = key if key == UNROUTABLE_SHARD else Shard.parse(key).host
-        for planned in plan.dids(key):
+        for planned in dids:
             if planned.delisted:
                 coverage.delisted += 1
             else:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from backfill_dagster.errors import LeaseHeldError, UnknownShardError
-from backfill_dagster.model import Shard, Wanted
+from backfill_dagster.model import UNROUTABLE_SHARD, Shard
 from backfill_dagster.plan import Plan
 from backfill_dagster.records.selection import Selection
-from backfill_dagster.standing import shard_standing
+from backfill_dagster.standing import all_standings
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.result import RunNumbers, ShardResult
 from backfill_dagster.worker.shard import run_shard
@@ -49,9 +49,12 @@ def find_shard(plan: Plan, key: str) -> Shard:
 
 def shards_with_work(state: BackfillState, plan: Plan, scope: str, keys: Iterable[str] = ()) -> list[Shard]:
     """The shards that a run would do something for; of the given keys, or of the whole plan."""
-    shards = [find_shard(plan, key) for key in keys] or [Shard.parse(key) for key in plan.shards()]
-    wanted = Wanted(scope, plan.refresh)
-    return [shard for shard in shards if shard_standing(state, plan, wanted, shard.key).has_work]
+    wanted = {find_shard(plan, key).key for key in keys}
+    return [
+        Shard.parse(one.shard)
+        for one in all_standings(state, plan, scope)
+        if one.has_work and one.shard != UNROUTABLE_SHARD and (not wanted or one.shard in wanted)
+    ]
 
 
 async def run_backfill(
