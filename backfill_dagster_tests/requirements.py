@@ -1,4 +1,4 @@
-"""What some tests need beyond PyPI. Without it they are skipped and say why; CI sets a switch that makes it a failure."""
+"""What some tests need beyond PyPI. Without it they are skipped and say why; CI makes that a failure."""
 
 from __future__ import annotations
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import duckdb
 import yaml
+
 from backfill_dagster.config import BackfillConfig, load_config
 from backfill_dagster.effects import Effects
 from backfill_dagster.localnet import LocalNetwork

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Literal
 
 from backfill_dagster import __version__
-from backfill_dagster.atproto.car import scan_car
+from backfill_dagster.atproto.car import CAR_HEADER_BYTES, scan_car
 from backfill_dagster.atproto.cid import cid_text
 from backfill_dagster.atproto.repo import Repo, open_repo
 from backfill_dagster.errors import BackfillError, FencedError
@@ -115,9 +115,8 @@ class ShardBatches:
         did, data = fetched.planned.did, fetched.body.data
         if fetched.since is None:
             return open_repo(data, did=did, signing_key=signing_key, verify=verify)
-        car = scan_car(data, verify_cids=verify != "off")
-        if not car.blocks:
-            raise NothingSinceError(cid_text(car.root))
+        if len(data) == CAR_HEADER_BYTES:
+            raise NothingSinceError(cid_text(scan_car(data).root))
         repo = open_repo(data, did=did, signing_key=signing_key, verify=verify, partial=True)
         if repo.rev is None or repo.rev < fetched.since:
             # Older than what was asked for: good only if the host ignored `since` and sent everything.

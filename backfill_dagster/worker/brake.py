@@ -30,6 +30,7 @@ class Brake:
         self._quota = quota
         self._effects = effects
         self._numbers = numbers
+        self._allowed = 0
         self._started = effects.monotonic()
 
     def pull(self, stop: Stop) -> None:
@@ -37,10 +38,13 @@ class Brake:
         self.pulled = self.pulled or stop
 
     def may_go_on(self) -> bool:
-        """Whether another request may be made."""
+        """Whether another request may be made. Each True is a permit for one: many ask before the first is made."""
         requests, hours = self._quota.requests, self._quota.hours
-        if requests is not None and self._numbers.requests >= requests:
+        if requests is not None and max(self._allowed, self._numbers.requests) >= requests:
             self.pull(Stop(f"quota of {requests} requests used up"))
         if hours is not None and self._effects.monotonic() - self._started >= hours * 3600:
             self.pull(Stop(f"quota of {hours:g} hours used up"))
-        return self.pulled is None
+        if self.pulled is not None:
+            return False
+        self._allowed += 1
+        return True

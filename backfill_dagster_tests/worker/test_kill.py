@@ -1,4 +1,4 @@
-"""`kill -9` at random moments, then one run to the end: the same rows as an unbroken run, nothing lost, nothing twice."""
+"""`kill -9` at random moments, then one run to the end: the same rows as an unbroken run, nothing twice."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from backfill_dagster.localnet import LocalNetwork, LocalnetOptions
+
+from backfill_dagster.localnet import LocalnetOptions, LocalNetwork
 from backfill_dagster.report import verify_backfill
 from backfill_dagster_tests.road import expected_rows, opened, rows_by_author, run_all, write_config
 

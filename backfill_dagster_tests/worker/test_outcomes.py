@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from backfill_dagster.localnet import Fault, LocalNetwork, LocalnetOptions
+
+from backfill_dagster.localnet import Fault, LocalnetOptions, LocalNetwork
 from backfill_dagster.model import UNROUTABLE_SHARD
 from backfill_dagster.report import verify_backfill
 from backfill_dagster_tests.net.virtual_time import InstantTime

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import duckdb
 import pytest
+
 from backfill_dagster.atproto.repo import open_repo
-from backfill_dagster.localnet import LocalNetwork, LocalnetOptions
+from backfill_dagster.localnet import LocalnetOptions, LocalNetwork
 from backfill_dagster.model import LedgerItem
 from backfill_dagster.report import verify_backfill
 from backfill_dagster_tests.requirements import need_folder
@@ -26,8 +27,8 @@ def cars() -> Path:
 
 
 async def back_fill(folder: Path, cars: Path, **changes: object) -> dict[str, LedgerItem]:
-    """All CAR files through the whole road; DID -> ledger item. The files' own names are the keys of `named`."""
-    files = tuple(sorted(cars.glob("*.car")))
+    """All CAR files through the whole road; DID -> ledger item."""
+    files = tuple(sorted(cars.glob("*.car")))  # noqa: ASYNC240 - nothing else runs yet
     async with LocalNetwork(LocalnetOptions(hosts=1, repos=0, seed=1, cars=files)) as network:
         config = write_config(folder, network.plc_url, network.dids, **changes)
         with opened(config) as state:

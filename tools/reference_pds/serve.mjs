@@ -1,60 +1,29 @@
-// Runs the reference PLC server (in memory) and the reference PDS on free loopback ports, prints one JSON line with
-// their origins when both answer, and stops when standard input closes.
-import { randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import plc from '@did-plc/server'
-import * as pdsPackage from '@atproto/pds'
+// Runs the reference PLC server and PDS for another process: prints one JSON line with their origins when both answer,
+// then answers each JSON line on standard input ({"do": <operator's action of servers.mjs>, "with": [...]}) with one,
+// and stops when standard input closes.
+import { createInterface } from 'node:readline'
+import { startServers } from './servers.mjs'
 
-const freePort = () =>
-  new Promise((resolve, reject) => {
-    const server = createServer()
-    server.on('error', reject)
-    server.listen(0, '127.0.0.1', () => {
-      const { port } = server.address()
-      server.close(() => resolve(port))
-    })
-  })
+const say = (value) => process.stdout.write(`${JSON.stringify(value)}\n`)
+console.log = console.error // the PDS's own scripts talk, and standard output is for answers
 
-const hex = (bytes) => randomBytes(bytes).toString('hex')
-const folder = mkdtempSync(join(tmpdir(), 'reference-pds-'))
+const servers = await startServers()
+const { pdsUrl, plcUrl, adminPassword, stop, ...actions } = servers
 
-const plcPort = await freePort()
-const directory = plc.PlcServer.create({ db: plc.Database.mock(), port: plcPort })
-await directory.start()
-
-const port = await freePort()
-const environment = {
-  devMode: true,
-  port,
-  hostname: 'localhost',
-  serviceHandleDomains: ['.test'],
-  dataDirectory: folder,
-  blobstoreDiskLocation: join(folder, 'blobs'),
-  didPlcUrl: `http://localhost:${plcPort}`,
-  plcRotationKeyK256PrivateKeyHex: hex(32),
-  jwtSecret: hex(16),
-  adminPassword: process.env.REFERENCE_PDS_ADMIN_PASSWORD ?? hex(16),
-  inviteRequired: false,
-  disableSsrfProtection: true,
-  rateLimitsEnabled: false,
-  logEnabled: false,
-}
-const pds = await pdsPackage.PDS.create(
-  pdsPackage.envToCfg(environment),
-  pdsPackage.envToSecrets(environment),
-)
-await pds.start()
-console.log(JSON.stringify({ pds_url: `http://localhost:${port}`, plc_url: `http://localhost:${plcPort}` }))
-
-const stop = async () => {
-  await pds.destroy()
-  await directory.destroy()
-  rmSync(folder, { recursive: true, force: true })
+const end = async () => {
+  await stop()
   process.exit(0)
 }
-process.stdin.on('end', stop).resume()
-process.on('SIGTERM', stop)
-process.on('SIGINT', stop)
+process.on('SIGTERM', end)
+process.on('SIGINT', end)
+
+say({ pds_url: pdsUrl, plc_url: plcUrl, admin_password: adminPassword })
+for await (const line of createInterface({ input: process.stdin })) {
+  const asked = JSON.parse(line)
+  try {
+    say({ result: (await actions[asked.do](...(asked.with ?? []))) ?? null })
+  } catch (error) {
+    say({ error: String(error) })
+  }
+}
+await end()
