@@ -1,0 +1,80 @@
+"""The columns that the asset catalog shows: of the Parquet (by the records' own schema) and of the ledger."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from backfill_dagster.records.schema import SHORT_NAMES, Raw, column_descriptions
+
+LEDGER_COLUMNS = (
+    ("backfill", "string", "name of the backfill"),
+    ("shard", "string", "partition key <host>~<NNNN> of the DID's current shard"),
+    ("did", "string", "the DID"),
+    ("seq", "int", "entry of the shard's log that says so"),
+    ("outcome", "string", "what became of the DID, one of a closed list"),
+    ("scope", "string", "hash of what decides which records are wanted"),
+    ("refresh", "int", "refresh round of the plan that was answered"),
+    ("pds_endpoint", "string", "origin of the PDS that was asked"),
+    ("handle", "string", "from the DID document, unverified"),
+    ("rev", "string", "revision of the repo as fetched"),
+    ("commit_cid", "string", "CID of the repo's commit"),
+    ("last_complete_rev", "string", "revision of the last complete fetch"),
+    ("signature_checked", "bool", "whether the commit's signature was checked"),
+    ("repo_bytes", "int", "size of the CAR, bytes"),
+    ("records_by_type", "map<string, int>", "record type -> live rows"),
+    ("rows_scope", "string", "scope that the live rows were fetched under"),
+    ("records_seen_by_collection", "map<string, int>", "collection -> records in the repo (full fetches only)"),
+    ("undated", "int", "records left out for want of a readable date"),
+    ("quarantined", "int", "records set aside because they break their row contract"),
+    ("attempts", "int", "requests it took"),
+    ("http_status", "int", "last status code, null when no answer came"),
+    ("error_code", "string", "short reason"),
+    ("error_detail", "string", "the reason in words, at most 1 KiB"),
+    ("error_headers", "map<string, string>", "headers of the answer that are evidence"),
+    ("error_body_sha256", "string", "digest of the answer's body"),
+    ("fetched_at", "string", "ISO 8601 UTC"),
+    ("finished_at", "string", "ISO 8601 UTC"),
+    ("run_id", "string", "run that wrote the item"),
+    ("config_hash", "string", "hash of the config as it was"),
+    ("code_version", "string", "version of this project"),
+)
+"""(name, type, meaning) of a ledger item."""
+
+
+def record_types_of(entry: str, record_types: list[str]) -> list[str]:
+    """Those of the record types that an entry of `record_types` (an NSID or a wildcard) takes.
+
+    `app.bsky.feed.post` takes `post` and `reply`.
+    """
+    return [one for one in record_types if _takes(entry, _COLLECTIONS.get(one, one))]
+
+
+def records_schema(entry: str, raw: Raw) -> dg.TableSchema:
+    """Columns of an entry's Parquet; for a wildcard those that every type has."""
+    columns = column_descriptions(SHORT_NAMES.get(entry, entry), raw)
+    return dg.TableSchema(
+        columns=[
+            dg.TableColumn(
+                column.name,
+                column.type,
+                description=column.description,
+                constraints=dg.TableColumnConstraints(nullable=column.nullable),
+            )
+            for column in columns
+        ]
+    )
+
+
+def ledger_schema() -> dg.TableSchema:
+    """Columns of a ledger item."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(name, kind, description=meaning) for name, kind, meaning in LEDGER_COLUMNS]
+    )
+
+
+_COLLECTIONS = {short: collection for collection, short in SHORT_NAMES.items()}
+_COLLECTIONS["reply"] = next(collection for collection, short in SHORT_NAMES.items() if short == "post")
+
+
+def _takes(entry: str, collection: str) -> bool:
+    return collection.startswith(entry[:-1]) if entry.endswith(".*") else collection == entry

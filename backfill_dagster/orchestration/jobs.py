@@ -1,0 +1,43 @@
+"""The jobs of one backfill: plan, the partitioned shard job with its tags, report."""
+
+from __future__ import annotations
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from backfill_dagster.config import BackfillConfig
+from backfill_dagster.orchestration import names
+from backfill_dagster.orchestration.partitions import shard_partitions
+from backfill_dagster.orchestration.run_tags import shard_tags
+
+
+def backfill_jobs(config: BackfillConfig) -> list[UnresolvedAssetJobDefinition]:
+    """`plan_<name>`, `backfill_<name>` (partitioned) and `report_<name>`."""
+    name = config.name
+    shard_assets = [*map(names.records_asset, config.record_types), names.REPO_OUTCOMES]
+    return [
+        dg.define_asset_job(
+            names.plan_job(name),
+            selection=_assets(name, names.SHARD_PLAN),
+            description=f"Reads the DIDs of {name}, finds their PDS hosts, and makes shards (partitions) of them.",
+        ),
+        dg.define_asset_job(
+            names.backfill_job(name),
+            selection=_assets(name, *shard_assets),
+            description=f"Fetches one shard of {name}: the repos of DIDs of one PDS host, into checked Parquet.",
+            config=dg.PartitionedConfig(
+                partitions_def=shard_partitions(name),
+                run_config_for_partition_key_fn=lambda key: {},
+                tags_for_partition_key_fn=lambda key: shard_tags(name, key),
+            ),
+        ),
+        dg.define_asset_job(
+            names.report_job(name),
+            selection=_assets(name, names.COVERAGE_REPORT),
+            description=f"Writes the coverage report of {name}: what is there, what is missing, and why.",
+        ),
+    ]
+
+
+def _assets(name: str, *assets: str) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(*([name, asset] for asset in assets))

@@ -1,0 +1,72 @@
+"""The names that Dagster shows: one place for the naming contract of `docs/architecture.md`.
+
+Text in, text out: no definition is built here, no config is read. The names are a contract: dashboards, scripts and
+the history of an instance hang on them.
+"""
+
+from __future__ import annotations
+
+NAME_TAG = "backfill/name"
+"""Run tag with the backfill's name; the queue limits a backfill's shard runs to its `max_concurrent_pds` by it."""
+
+HOST_TAG = "backfill/pds_host"
+"""Run tag with the PDS host of a shard run; the queue lets one run per value through."""
+
+PARTITION_TAG = "dagster/partition"
+"""Dagster's own tag that carries a run's partition key."""
+
+DID_LIST = "did_list"
+SHARD_PLAN = "shard_plan"
+REPO_OUTCOMES = "repo_outcomes"
+COVERAGE_REPORT = "coverage_report"
+
+
+def plan_job(name: str) -> str:
+    """The job that plans a backfill."""
+    return f"plan_{name}"
+
+
+def backfill_job(name: str) -> str:
+    """The partitioned job that runs a backfill's shards."""
+    return f"backfill_{name}"
+
+
+def report_job(name: str) -> str:
+    """The job that writes a backfill's coverage report."""
+    return f"report_{name}"
+
+
+def partition_set(name: str) -> str:
+    """What Dagster calls the backfill job's partitions, in GraphQL and in the run tag `dagster/partition_set`."""
+    return f"{backfill_job(name)}_partition_set"
+
+
+def partitions(name: str) -> str:
+    """The dynamic partitions that mirror a backfill's plan."""
+    return f"did_shards__{name}"
+
+
+def source_resource(name: str) -> str:
+    """Resource key of a backfill's list of DIDs."""
+    return f"{name}__source"
+
+
+def state_resource(name: str) -> str:
+    """Resource key of a backfill's config and state."""
+    return f"{name}__backfill"
+
+
+def records_asset(entry: str) -> str:
+    """Asset name of one entry of `record_types`; op output name too, hence without dots and hyphens.
+
+    >>> records_asset("app.bsky.graph.*")
+    'app_bsky_graph_all'
+    """
+    collection = entry.removesuffix(".*") + (".all" if entry.endswith(".*") else "")
+    return collection.replace("-", "__").replace(".", "_")
+
+
+def backfill_of_job(job: str) -> str | None:
+    """The backfill whose shards a job runs, None when it is another kind of job."""
+    prefix = backfill_job("")
+    return job.removeprefix(prefix) if job.startswith(prefix) else None
