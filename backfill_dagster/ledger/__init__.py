@@ -1,0 +1,22 @@
+"""One item per DID to look things up in, retry marks, and the leases that keep runs out of each other's way."""
+
+from backfill_dagster.ledger.base import Ledger, ShardSummary
+from backfill_dagster.ledger.item import item_attributes, item_from_attributes
+from backfill_dagster.ledger.lease import Lease
+from backfill_dagster.ledger.lease_record import LeaseRecord, LeaseTable
+from backfill_dagster.ledger.open import host_lease_table, lock_folder, open_ledger
+from backfill_dagster.ledger.sqlite import SqliteLedger
+
+__all__ = [
+    "Lease",
+    "LeaseRecord",
+    "LeaseTable",
+    "Ledger",
+    "ShardSummary",
+    "SqliteLedger",
+    "host_lease_table",
+    "item_attributes",
+    "item_from_attributes",
+    "lock_folder",
+    "open_ledger",
+]

@@ -1,0 +1,249 @@
+"""Taking, keeping and losing a lease: a record whose counter beats from a thread of its own.
+
+Leases keep order and politeness; that nothing is lost or doubled rests on the shard log alone. The table that holds
+the records is behind `LeaseTable`.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from types import TracebackType
+from typing import Protocol
+
+from backfill_dagster.errors import FencedError, LeaseHeldError, StateError
+from backfill_dagster.ledger.lease_record import LeaseRecord, LeaseTable
+from backfill_dagster.ledger.process_identity import ProcessIdentity, is_dead, own_identity
+
+BEATS_PER_LEASE = 6
+"""Heartbeats in `lease_seconds`: an owner loses its lease after several lost beats, never after one."""
+
+_LOOKS_PER_LEASE = 24
+"""How often a challenger looks in `lease_seconds`, so that it meets a living owner after a beat or so."""
+
+
+class Waiter(Protocol):
+    """What the heartbeat waits on; `threading.Event` is one."""
+
+    def wait(self, timeout: float) -> bool:
+        """Wait so many seconds; True at once when it is set."""
+        ...
+
+    def set(self) -> None:
+        """End all waiting."""
+        ...
+
+
+class Lease:
+    """A lease in hand; made by `acquire`, let go by `release` (or the end of a `with`)."""
+
+    def __init__(
+        self,
+        table: LeaseTable,
+        record: LeaseRecord,
+        *,
+        confirmed_at: float,
+        monotonic: Callable[[], float],
+        stop: Waiter,
+    ) -> None:
+        self._table = table
+        self._record = record
+        self._confirmed_at = confirmed_at
+        self._monotonic = monotonic
+        self._stop = stop
+        self._lost = ""
+        self._released = False
+        self._lock = threading.Lock()  # around talks with the table; `check` never waits for one
+        self._thread = threading.Thread(target=self._beat_on, name=f"lease {record.name}", daemon=True)
+
+    @classmethod
+    def acquire(
+        cls,
+        table: LeaseTable,
+        name: str,
+        *,
+        owner: str,
+        run_id: str,
+        lease_seconds: float,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+        at_least_epoch: int = 0,
+        wait: bool = True,
+        stop: Waiter | None = None,
+        identity: ProcessIdentity | None = None,
+        token: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> Lease:
+        """Take a lease and start its heartbeat. Blocks up to the owner's `lease_seconds`; for a thread, not a loop.
+
+        A lease that was never held, was released, or whose owner is a dead process of this machine is taken at once.
+        Otherwise the beat is watched on this process's own monotonic clock until it moves (held) or has stood still
+        for the longer of the two `lease_seconds` (taken).
+
+        Args:
+            table: where leases are.
+            name: `<backfill>/<shard>`, or a PDS host.
+            owner: who asks, for people.
+            run_id: the run that asks.
+            lease_seconds: how long the own beat may stand still.
+            monotonic: seconds of a clock that never jumps.
+            sleep: waits between two looks; an exception from it ends the attempt.
+            at_least_epoch: lowest epoch that is good, should the table be younger than the log.
+            wait: False never waits: whatever can't be taken at once is held.
+            stop: what the heartbeat waits on.
+            identity: this process.
+            token: makes a text that never comes twice.
+
+        Raises:
+            LeaseHeldError: a living owner holds it; the text names it.
+            StateError: the table refuses.
+        """
+        own = identity or own_identity()
+        before = _takeable(
+            table, name, own=own, lease_seconds=lease_seconds, monotonic=monotonic, sleep=sleep, wait=wait
+        )
+        record = LeaseRecord(
+            name=name,
+            epoch=max((before.epoch if before else 0) + 1, at_least_epoch),
+            owner_text=owner,
+            run_id=run_id,
+            token=token(),
+            beat=0,
+            lease_seconds=lease_seconds,
+            pid=own.pid,
+            boot_id=own.boot_id,
+            pid_namespace=own.pid_namespace,
+            pid_started=own.pid_started,
+        )
+        asked_at = monotonic()
+        if not _set(table, before, record):
+            raise _held(name, table.read(name))
+        lease = cls(table, record, confirmed_at=asked_at, monotonic=monotonic, stop=stop or threading.Event())
+        lease._thread.start()
+        return lease
+
+    @property
+    def name(self) -> str:
+        """What is leased."""
+        return self._record.name
+
+    @property
+    def epoch(self) -> int:
+        """Higher than that of every holder before."""
+        return self._record.epoch
+
+    def check(self) -> None:
+        """Pass while the lease is surely held.
+
+        Raises:
+            FencedError: it was lost or released, or no heartbeat was confirmed for half of `lease_seconds`: a
+                challenger may be about to take it.
+        """
+        if self._lost:
+            raise FencedError(f"the lease on {self.name} was lost ({self._lost}); start again when that run is done")
+        if self._released:
+            raise FencedError(f"the lease on {self.name} was released; start again")
+        silent_seconds = self._monotonic() - self._confirmed_at
+        if silent_seconds >= self._record.lease_seconds / 2:
+            raise FencedError(
+                f"the lease on {self.name} could not be confirmed for {silent_seconds:.0f} s; see why the ledger "
+                "doesn't answer, then start again"
+            )
+
+    def beat(self) -> None:
+        """One heartbeat: raise the counter if the lease is still one's own. The thread calls this."""
+        with self._lock:
+            if self._lost or self._released:
+                return
+            asked_at = self._monotonic()
+            following = replace(self._record, beat=self._record.beat + 1)
+            try:
+                found = following
+                if not self._table.compare_and_set(self.name, self._record, following):
+                    found = self._confirmed(self._table.read(self.name))
+            except StateError:
+                return  # not confirmed: `check` counts the silence, the next beat tries again
+            self._record, self._confirmed_at = found, asked_at
+
+    def _confirmed(self, found: LeaseRecord | None) -> LeaseRecord:
+        """The record in the table when it is still one's own: an earlier beat's reply may have got lost."""
+        if found is not None and found.token == self._record.token:
+            return found
+        self._lost = f"to {found.owner_text}" if found else "its record is gone"
+        self._stop.set()
+        return self._record
+
+    def release(self) -> bool:
+        """Stop the heartbeat and let the lease go, if it is still one's own. Calling it again does nothing.
+
+        Returns:
+            Whether the table said so. If not, nothing is wrong: a successor sees the process dead or the beat still.
+        """
+        self._stop.set()
+        with self._lock:
+            if self._lost or self._released:
+                return False
+            self._released = True
+            try:
+                return _set(self._table, self._record, replace(self._record, released=True))
+            except StateError:
+                return False  # this is often called while another error is on its way, which matters more
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.release()
+
+    def _beat_on(self) -> None:
+        interval_seconds = self._record.lease_seconds / BEATS_PER_LEASE
+        while not self._stop.wait(interval_seconds):
+            self.beat()
+
+
+def _takeable(
+    table: LeaseTable,
+    name: str,
+    *,
+    own: ProcessIdentity,
+    lease_seconds: float,
+    monotonic: Callable[[], float],
+    sleep: Callable[[float], object],
+    wait: bool,
+) -> LeaseRecord | None:
+    """The record as it may be replaced; waits until that is sure."""
+    first = record = table.read(name)
+    since = monotonic()
+    while record is not None and not record.released and not is_dead(_process_of(record), own):
+        patience_seconds = max(lease_seconds, record.lease_seconds)
+        if not wait or record != first:
+            raise _held(name, record)
+        left_seconds = since + patience_seconds - monotonic()
+        if left_seconds <= 0:
+            break
+        sleep(min(left_seconds, patience_seconds / _LOOKS_PER_LEASE))
+        record = table.read(name)
+    return record
+
+
+def _set(table: LeaseTable, expected: LeaseRecord | None, new: LeaseRecord) -> bool:
+    """Compare and set; a refusal that follows a lost reply of one's own success is a success."""
+    return table.compare_and_set(new.name, expected, new) or table.read(new.name) == new
+
+
+def _process_of(record: LeaseRecord) -> ProcessIdentity:
+    return ProcessIdentity(
+        pid=record.pid,
+        boot_id=record.boot_id,
+        pid_namespace=record.pid_namespace,
+        pid_started=record.pid_started,
+    )
+
+
+def _held(name: str, record: LeaseRecord | None) -> LeaseHeldError:
+    owner = record.owner_text if record else "another run"
+    return LeaseHeldError(f"{name} is held by {owner}; wait for it to end, or stop it, and start again")

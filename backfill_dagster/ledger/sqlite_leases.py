@@ -1,0 +1,46 @@
+"""Leases in a SQLite file: the shards' in the ledger's, the hosts' in one file per machine and user."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, fields
+
+from backfill_dagster.ledger.lease_record import LeaseRecord
+from backfill_dagster.ledger.sqlite_file import SqliteFile
+
+_NAMES = tuple(f.name for f in fields(LeaseRecord))
+
+_SELECT = f"SELECT {', '.join(_NAMES)} FROM leases WHERE name = ?"  # noqa: S608  names of our own dataclass
+
+_UPSERT = f"INSERT OR REPLACE INTO leases ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"  # noqa: S608
+
+
+class SqliteLeaseTable:
+    """`LeaseTable` in the table `leases` of a file; compare-and-set is one immediate transaction."""
+
+    def __init__(self, file: SqliteFile) -> None:
+        self._file = file
+
+    def read(self, name: str) -> LeaseRecord | None:
+        """The record; None when there is none, or no file."""
+        rows = self._file.rows(_SELECT, (name,))
+        return _record(rows[0]) if rows else None
+
+    def compare_and_set(self, name: str, expected: LeaseRecord | None, new: LeaseRecord) -> bool:
+        """Write `new` if the record is exactly `expected`. ValueError when it is another name's."""
+        if new.name != name:
+            raise ValueError(f"a record of {new.name} under the name {name}")
+        with self._file.transaction() as connection:
+            row = connection.execute(_SELECT, (name,)).fetchone()
+            if (None if row is None else _record(row)) != expected:
+                return False
+            connection.execute(_UPSERT, tuple(asdict(new).values()))
+        return True
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def _record(row: tuple[object, ...]) -> LeaseRecord:
+    values = dict(zip(_NAMES, row, strict=True))
+    return LeaseRecord(**(values | {"released": bool(values["released"])}))  # type: ignore[arg-type]

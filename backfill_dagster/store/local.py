@@ -1,0 +1,288 @@
+"""The object store in a local folder: every change is flushed to the medium, file and folder, before it returns.
+
+The system calls are in `store/disk.py`, their errors' meaning in `store/problems.py`; what the objects hold is no
+matter here.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from backfill_dagster.errors import ObjectMissingError, StateError
+from backfill_dagster.store.base import Listing, ObjectInfo
+from backfill_dagster.store.disk import Disk
+from backfill_dagster.store.keys import STAGING, TEMPORARY, check_key, check_prefix
+from backfill_dagster.store.problems import disk_problem, is_disk_problem, link_problem
+
+_STALE_TEMPORARY_SECONDS = 24 * 3600
+"""A temporary file this much older than a fresh one was left by a killed process: none takes a minute to write."""
+
+
+class LocalStore:
+    """`ObjectStore` in the folder `root`, which the first write creates; reading creates nothing."""
+
+    def __init__(
+        self,
+        root: Path,
+        *,
+        disk: Disk | None = None,
+        unique: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        self._root = root
+        self._disk = disk or Disk()
+        self._unique = unique
+        self._durable_folders: set[Path] = set()
+        self._temporaries_swept = False
+
+    @property
+    def uri(self) -> str:
+        """The folder's path."""
+        return str(self._root)
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        """Temporary file, fsync, link, fsync of the folder; False when the key is taken."""
+        target = self._at(key)
+        if self._is_file(target):
+            return False
+        temporary = self._write_temporary(data)
+        try:
+            return self._link(temporary, target)
+        finally:
+            self._drop(temporary)
+
+    def put(self, key: str, data: bytes) -> None:
+        """Temporary file, fsync, rename, fsync of the folder."""
+        target = self._at(key)
+        temporary = self._write_temporary(data)
+        try:
+            self._ensure_folder(target.parent)
+            self._disk.rename(temporary, target)
+            self._disk.sync_folder(target.parent)
+        except OSError as error:
+            self._drop(temporary)
+            raise disk_problem(error, "write", target) from error
+
+    def get(self, key: str) -> bytes:
+        """The file's bytes."""
+        path = self._at(key)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError as error:
+            raise ObjectMissingError(f"{path} is missing; `backfill verify` says what else is") from error
+        except OSError as error:
+            raise disk_problem(error, "read", path) from error
+
+    def exists(self, key: str) -> bool:
+        """Whether there is a file under the key."""
+        return self._is_file(self._at(key))
+
+    def list(self, prefix: str) -> Listing:
+        """The files whose key starts with `prefix`, by key; `.tmp/` and `staging/` are left out."""
+        folder = check_prefix(prefix).rpartition("/")[0]
+        if folder.split("/")[0] in (STAGING, TEMPORARY):
+            return []
+        base = self._root / folder if folder else self._root
+        found = self._walk(base, f"{folder}/" if folder else "", hidden=() if folder else (STAGING, TEMPORARY))
+        return sorted(info for info in found if info.key.startswith(prefix))
+
+    def delete(self, key: str) -> None:
+        """Delete the file, flush its folder; a missing one is fine."""
+        self._delete(self._at(key))
+
+    @contextmanager
+    def stage(self, key: str) -> Iterator[BinaryIO]:
+        """A new file at `staging/<key>`; flushed with its folder at the end, removed when an exception passes."""
+        path = self._staged_at(key)
+        try:
+            self._ensure_folder(path.parent)
+            file = self._disk.create(path)
+        except OSError as error:
+            raise disk_problem(error, "stage", path) from error
+        try:
+            with file:
+                yield file
+                self._disk.sync_file(file)
+            self._disk.sync_folder(path.parent)
+        except BaseException as error:
+            self._drop(path)
+            if isinstance(error, OSError) and is_disk_problem(error):
+                raise disk_problem(error, "write", path) from error
+            raise
+
+    def publish(self, keys: Iterable[str]) -> None:
+        """Rename `staging/<key>` to `<key>` one by one, then flush the folders.
+
+        The folder of a key that is already there is flushed too: whoever renamed it may have died before that.
+        """
+        touched: set[Path] = set()
+        for key in keys:
+            source, target = self._staged_at(key), self._at(key)
+            try:
+                self._ensure_folder(target.parent)
+                self._disk.rename(source, target)
+                touched |= {source.parent, target.parent}
+            except FileNotFoundError as error:
+                if not self._is_file(target):
+                    raise StateError(
+                        f"{target} is neither published nor in {self._root / STAGING}; `backfill repair` sets the "
+                        "DIDs of a lost part to pending"
+                    ) from error
+                touched.add(target.parent)
+            except OSError as error:
+                raise disk_problem(error, "publish", target) from error
+        for folder in sorted(touched):
+            self._sync_folder(folder)
+
+    def staged(self) -> Listing:
+        """The files under `staging/`, without that folder's name."""
+        return sorted(self._walk(self._root / STAGING, "", hidden=()))
+
+    def discard_staged(self, key: str) -> None:
+        """Delete `staging/<key>`; a missing one is fine."""
+        self._delete(self._staged_at(key))
+
+    def find(self, key: str) -> str:
+        """Path of the published file, else of the staged one.
+
+        A file can be published between the two looks, never the other way round: hence the third.
+        """
+        published, staged = self._at(key), self._staged_at(key)
+        for path in (published, staged, published):
+            if self._is_file(path):
+                return str(path)
+        raise ObjectMissingError(f"{published} is neither published nor staged; `backfill verify` says what else is")
+
+    def path(self, key: str) -> str:
+        """Path that the key has once it is published."""
+        return str(self._at(key))
+
+    def _at(self, key: str) -> Path:
+        return self._root / check_key(key)
+
+    def _staged_at(self, key: str) -> Path:
+        return self._root / STAGING / check_key(key)
+
+    def _is_file(self, path: Path) -> bool:
+        try:
+            return stat.S_ISREG(path.stat().st_mode)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise disk_problem(error, "look at", path) from error
+
+    def _walk(self, folder: Path, prefix: str, hidden: tuple[str, ...]) -> Iterator[ObjectInfo]:
+        try:
+            with os.scandir(folder) as entries:
+                for entry in entries:
+                    if entry.name in hidden:
+                        continue
+                    if entry.is_dir():
+                        yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/", ())
+                    elif (size := _size(entry)) is not None:
+                        yield ObjectInfo(f"{prefix}{entry.name}", size)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise disk_problem(error, "list", folder) from error
+
+    def _ensure_folder(self, folder: Path) -> None:
+        """Create what is missing above and flush every name on the way, once per process.
+
+        One that is there already may be the work of a process that died before it flushed.
+        """
+        if folder in self._durable_folders:
+            return
+        if folder != self._root:
+            self._ensure_folder(folder.parent)
+        elif not folder.parent.is_dir():
+            self._ensure_above(folder.parent)
+        self._disk.make_folder(folder)
+        if folder != self._root or os.access(folder.parent, os.R_OK):
+            self._disk.sync_folder(folder.parent)
+        self._durable_folders.add(folder)
+
+    def _ensure_above(self, folder: Path) -> None:
+        if not folder.parent.is_dir():
+            self._ensure_above(folder.parent)
+        self._disk.make_folder(folder)
+        self._disk.sync_folder(folder.parent)
+
+    def _write_temporary(self, data: bytes) -> Path:
+        path = self._root / TEMPORARY / self._unique()
+        try:
+            self._ensure_folder(path.parent)
+            with self._disk.create(path) as file:
+                file.write(data)
+                self._disk.sync_file(file)
+            self._sweep_temporaries(path)
+        except OSError as error:
+            self._drop(path)
+            raise disk_problem(error, "write", path) from error
+        return path
+
+    def _sweep_temporaries(self, fresh: Path) -> None:
+        """Once per process. Ages are told by the file system's own clock, against a file just written."""
+        if self._temporaries_swept:
+            return
+        self._temporaries_swept = True
+        oldest = fresh.stat().st_mtime - _STALE_TEMPORARY_SECONDS
+        for path in list(fresh.parent.iterdir()):
+            try:
+                stale = path.stat().st_mtime < oldest
+            except FileNotFoundError:  # another process has just finished with it
+                continue
+            if stale:
+                self._drop(path)
+
+    def _link(self, temporary: Path, target: Path) -> bool:
+        try:
+            self._ensure_folder(target.parent)
+        except OSError as error:
+            raise disk_problem(error, "create", target.parent) from error
+        try:
+            self._disk.link(temporary, target)
+        except FileExistsError:
+            return False
+        except OSError as error:
+            raise link_problem(error, target) from error
+        self._sync_folder(target.parent)
+        return True
+
+    def _delete(self, path: Path) -> None:
+        if self._unlink(path):
+            self._sync_folder(path.parent)
+
+    def _unlink(self, path: Path) -> bool:
+        try:
+            self._disk.unlink(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise disk_problem(error, "delete", path) from error
+        return True
+
+    def _drop(self, path: Path) -> None:
+        """Tidy up. A refusal here would hide the error that matters; what stays is never read and swept one day."""
+        with suppress(OSError):
+            self._disk.unlink(path)
+
+    def _sync_folder(self, folder: Path) -> None:
+        try:
+            self._disk.sync_folder(folder)
+        except OSError as error:
+            raise disk_problem(error, "flush", folder) from error
+
+
+def _size(entry: os.DirEntry[str]) -> int | None:
+    """Bytes of a file; None for what is no regular file, or vanished while the folder was read."""
+    try:
+        found = entry.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_size if stat.S_ISREG(found.st_mode) else None

@@ -1,0 +1,31 @@
+"""Whether a store keeps the one promise that everything rests on: put-if-absent has exactly one winner."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+
+from backfill_dagster.errors import StateError
+from backfill_dagster.store.base import ObjectStore
+
+PROBE_PREFIX = "probe/"
+
+
+def check_put_if_absent(store: ObjectStore, unique: Callable[[], str] = lambda: uuid.uuid4().hex) -> None:
+    """Create an object twice under a fresh key, look which one stayed, and delete it.
+
+    Raises:
+        StateError: the store can't create objects, ignores put-if-absent or doesn't give back what was written.
+    """
+    key = f"{PROBE_PREFIX}{unique()}"
+    try:
+        first = store.put_if_absent(key, b"first")
+        second = store.put_if_absent(key, b"second")
+        kept = store.get(key)
+    finally:
+        store.delete(key)
+    if not first or second or kept != b"first":
+        raise StateError(
+            f"{store.uri} ignores put-if-absent (created: {first}, then created again: {second}), so two runs could "
+            "overwrite each other's log; use a local folder, or an S3 server that honours If-None-Match"
+        )
