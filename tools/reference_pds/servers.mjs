@@ -1,7 +1,7 @@
 // The reference PLC server (in memory) and the reference PDS in this process, on free loopback ports, with what only an
-// operator can do: see the requests, change signing keys. Everything that they keep goes when they stop.
+// operator can do: see the requests, change keys and DID documents. What they keep goes when the process ends.
 import { randomBytes } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -23,7 +23,8 @@ const freePort = () =>
 
 const hex = (bytes) => randomBytes(bytes).toString('hex')
 
-const startPds = async (folder, plcUrl, adminPassword) => {
+const startPds = async ({ folder, plcUrl, adminPassword, rotationKeyHex }) => {
+  mkdirSync(folder)
   const environment = {
     devMode: true,
     port: await freePort(),
@@ -32,7 +33,7 @@ const startPds = async (folder, plcUrl, adminPassword) => {
     dataDirectory: folder,
     blobstoreDiskLocation: join(folder, 'blobs'),
     didPlcUrl: plcUrl,
-    plcRotationKeyK256PrivateKeyHex: hex(32),
+    plcRotationKeyK256PrivateKeyHex: rotationKeyHex,
     jwtSecret: hex(16),
     adminPassword,
     inviteRequired: false,
@@ -48,12 +49,15 @@ const startPds = async (folder, plcUrl, adminPassword) => {
 /** Starts both; resolves when both answer. */
 export const startServers = async () => {
   const folder = mkdtempSync(join(tmpdir(), 'reference-pds-'))
+  process.on('exit', () => rmSync(folder, { recursive: true, force: true }))
   const plcPort = await freePort()
   const directory = plc.PlcServer.create({ db: plc.Database.mock(), port: plcPort })
   await directory.start()
   const plcUrl = `http://localhost:${plcPort}`
   const adminPassword = hex(16)
-  const pds = await startPds(folder, plcUrl, adminPassword)
+  const common = { plcUrl, adminPassword, rotationKeyHex: hex(32) }
+  const pds = await startPds({ ...common, folder: join(folder, 'first') })
+  let second
   const { actorStore, plcClient, plcRotationKey } = pds.ctx
 
   let requests = []
@@ -94,10 +98,25 @@ export const startServers = async () => {
       await plcClient.tombstone(did, plcRotationKey)
     },
 
+    /** Starts another PDS, for accounts to move to; returns its origin. */
+    async secondPds() {
+      second ??= await startPds({ ...common, folder: join(folder, 'second') })
+      return second.ctx.cfg.service.publicUrl
+    },
+
+    /** Names an account's new PDS and the key that it has there. */
+    async moveInDirectory(did, endpoint, signingKey) {
+      await plcClient.updateData(did, plcRotationKey, (last) => ({
+        ...last,
+        verificationMethods: { atproto: signingKey },
+        services: { atproto_pds: { type: 'AtprotoPersonalDataServer', endpoint } },
+      }))
+    },
+
     async stop() {
       await pds.destroy()
+      await second?.destroy()
       await directory.destroy()
-      rmSync(folder, { recursive: true, force: true })
     },
   }
 }
