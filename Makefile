@@ -34,7 +34,8 @@ test: setup  ## the whole test suite, with the coverage bounds
 	@$(BIN)/python tools/check_coverage.py
 
 .PHONY: test-reference
-test-reference: setup  ## conformance against the reference PDS (needs npm and a C++ compiler)
+test-reference: setup  ## conformance against the reference PDS (needs npm packages and a C++ compiler)
+	tools/reference_pds/install
 	BACKFILL_REFERENCE_PDS=1 $(BIN)/python -m pytest backfill_dagster_tests/reference $(PYTEST_ARGS)
 
 .PHONY: lint

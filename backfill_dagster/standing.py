@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from backfill_dagster.ledger import ShardSummary
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, Wanted
 from backfill_dagster.plan import Plan
 from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
+from backfill_dagster.records.fold import Fold
 from backfill_dagster.state import BackfillState
 
 
@@ -22,7 +24,8 @@ class ShardStanding:
         outcomes: outcome -> current DIDs.
         rows: record type -> live rows.
         pending: DIDs that a run would fetch.
-        has_work: whether a run has something to do: pending DIDs or superseded rows.
+        left_behind: DIDs with rows here that have moved to another shard, which has them too.
+        has_work: whether a run has something to do: pending DIDs, superseded rows, or to finish what the last one left.
     """
 
     shard: str
@@ -30,31 +33,68 @@ class ShardStanding:
     outcomes: Counter[Outcome]
     rows: Counter[str]
     pending: int
+    left_behind: int
     has_work: bool
 
 
-def shard_standing(state: BackfillState, planned: Sequence[PlannedDid], wanted: Wanted, shard: str) -> ShardStanding:
-    """One shard's account: what the plan says of it, against its log."""
+def shard_standing(
+    state: BackfillState,
+    plan: Plan,
+    planned: Sequence[PlannedDid],
+    wanted: Wanted,
+    shard: str,
+    summary: ShardSummary | None,
+) -> ShardStanding:
+    """One shard's account: what the plan says of it, against its log and the ledger's summary.
+
+    A run writes the summary last: where it isn't as of the log's end, a run has died between its last entry and the
+    files and items that belong to it, or the ledger is another.
+    """
     fold = state.log(shard).read()
     pending = 0
     if shard != UNROUTABLE_SHARD:
         pending = len(pending_dids(planned, fold, state.ledger.retry_marks(shard), wanted))
+    behind = left_behind(state, plan, planned, fold, shard)
+    is_finished = (summary.seq if summary else 0) == fold.seq
     return ShardStanding(
         shard=shard,
         dids=sum(not one.delisted for one in planned),
         outcomes=outcome_counts(planned, fold, wanted),
         rows=live_rows(fold),
         pending=pending,
-        has_work=pending > 0 or has_rewrites(fold),
+        left_behind=len(behind),
+        has_work=pending > 0 or bool(behind) or has_rewrites(fold) or not is_finished,
     )
+
+
+def left_behind(state: BackfillState, plan: Plan, planned: Sequence[PlannedDid], fold: Fold, shard: str) -> list[str]:
+    """DIDs whose rows in this shard are the past: the plan has given them another shard, and that one has their repo.
+
+    Until it has, the old rows stay: they are all there is. Asks nobody unless there are such rows.
+    """
+    current = {one.did for one in planned}
+    candidates: dict[str, list[str]] = defaultdict(list)
+    for did, (result, _) in fold.dids.items():
+        if did not in current and (result.records_total or result.quarantined):
+            for item in state.ledger.find(did):
+                if item.shard != shard and not item.result.outcome.needs_attention:
+                    candidates[item.shard].append(did)
+    found: set[str] = set()
+    for other, dids in candidates.items():
+        there, known = {one.did for one in plan.dids(other)}, state.log(other).read().dids
+        found.update(did for did in dids if did in there and did in known and not known[did][0].outcome.needs_attention)
+    return sorted(found)
 
 
 def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardStanding]:
     """Every shard's account by key, the reserved shard last; one pass over the plan."""
     wanted = Wanted(scope, plan.refresh)
-    standings = {key: shard_standing(state, planned, wanted, key) for key, planned in plan.by_shard()}
+    summaries = state.ledger.summaries()
+    standings = {
+        key: shard_standing(state, plan, planned, wanted, key, summaries.get(key)) for key, planned in plan.by_shard()
+    }
     for emptied in [key for key in [*plan.shards(), UNROUTABLE_SHARD] if key not in standings]:
-        standings[emptied] = shard_standing(state, [], wanted, emptied)
+        standings[emptied] = shard_standing(state, plan, [], wanted, emptied, summaries.get(emptied))
     reserved = standings.pop(UNROUTABLE_SHARD)
     return [*(standings[key] for key in sorted(standings)), reserved]
 

@@ -15,7 +15,7 @@ from backfill_dagster.effects import Effects
 from backfill_dagster.errors import UsageError
 from backfill_dagster.ledger import LeaseTable, Ledger, host_lease_table, open_ledger
 from backfill_dagster.records.log import ShardLog
-from backfill_dagster.store import ObjectStore, ensure_state, open_store
+from backfill_dagster.store import ObjectStore, ensure_state, open_store, read_state
 
 
 @dataclass(frozen=True)
@@ -41,33 +41,68 @@ class BackfillState:
         return ShardLog(self.store, shard, nonce=self.effects.new_id)
 
 
+def has_state(config: BackfillConfig) -> bool:
+    """Whether a state has begun under the config: folder or ledger know of one. Creates nothing.
+
+    Raises:
+        UsageError, StateError: as `open_state`.
+    """
+    _refuse_unavailable(config)
+    if read_state(open_store(config), config.name) is not None:
+        return True
+    ledger = open_ledger(config, read_only=True)
+    try:
+        return ledger.state_id() is not None
+    finally:
+        ledger.close()
+
+
 @contextmanager
 def open_state(
     config: BackfillConfig,
     *,
+    create: bool = True,
+    read_only: bool = False,
     effects: Effects | None = None,
     environ: Mapping[str, str] | None = None,
     host_lease_table: Callable[[Mapping[str, str]], LeaseTable] = host_lease_table,
 ) -> Iterator[BackfillState]:
     """Open (or begin) the state of a config; closes the ledger at the end.
 
+    Args:
+        config: the validated YAML.
+        create: begin a state where there is none. Without it nothing is created just by opening.
+        read_only: for commands that only look: implies `create=False`, and the ledger can't be written.
+        effects: clocks, randomness, waiting.
+        environ: environment variables; default: the process's.
+        host_lease_table: the leases on PDS hosts.
+
     Raises:
-        UsageError: the config asks for something that this version doesn't have yet.
+        UsageError: the config asks for something that this version doesn't have yet, or there is no state and none is
+            to be created.
         StateError: the folder is unwritable, full, or belongs to another backfill; the ledger is foreign.
     """
-    missing = unavailable(config)
-    if missing:
-        raise UsageError("; ".join(missing))
+    if (read_only or not create) and not has_state(config):
+        raise UsageError(f"nothing is planned yet in {config.state_path}: run `backfill plan {config.path}` first")
+    _refuse_unavailable(config)
     effects = effects or Effects()
     store = open_store(config)
-    ledger = open_ledger(config)
+    ledger = open_ledger(config, read_only=read_only)
     hosts: LeaseTable | None = None
     try:
-        marker = ensure_state(store, config.name, effects.new_id)
-        ledger.bind_state(marker.state_id)
+        bound = ledger.state_id()
+        marker = ensure_state(store, config.name, effects.new_id, ledger_state_id=bound)
+        if bound is not None or not read_only:
+            ledger.bind_state(marker.state_id)
         hosts = host_lease_table(os.environ if environ is None else environ)
         yield BackfillState(config=config, store=store, ledger=ledger, host_leases=hosts, effects=effects)
     finally:
         if hosts is not None:
             hosts.close()
         ledger.close()
+
+
+def _refuse_unavailable(config: BackfillConfig) -> None:
+    missing = unavailable(config)
+    if missing:
+        raise UsageError("; ".join(missing))

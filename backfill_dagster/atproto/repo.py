@@ -6,7 +6,7 @@ Source: https://atproto.com/specs/repository
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from backfill_dagster.atproto.car import LENGTH_MASK, BlockIndex, Car, CarData, scan_car
@@ -34,6 +34,7 @@ class Repo:
         entries: all records in key order; of a partial repo those whose block the CAR has. Collection and record key
             have the characters of keys but need not be an NSID and a record key.
         blocks: the CAR's blocks.
+        absent: collection and record key of what a partial repo lists without having the block.
     """
 
     did: str
@@ -43,6 +44,7 @@ class Repo:
     signature_checked: bool
     entries: list[RepoEntry]
     blocks: BlockIndex
+    absent: list[tuple[str, str]] = field(default_factory=list)
 
     def block(self, cid: bytes) -> bytes:
         """The bytes of a record's block; KeyError when the CAR doesn't have it."""
@@ -73,14 +75,16 @@ def open_repo(
         raise InvalidRepoError(f"the commit is of {commit.did[:100]}, not of {did}", error_code="DidMismatch")
     if verify == "full":
         _check_commit_signature(commit, signing_key)
+    absent: list[tuple[str, str]] = []
     return Repo(
         did=did,
         rev=commit.rev,
         commit_cid=cid_text(car.root),
         version=commit.version,
         signature_checked=verify == "full",
-        entries=_read_entries(car, commit.data, partial),
+        entries=_read_entries(car, commit.data, absent if partial else None),
         blocks=car.blocks,
+        absent=absent,
     )
 
 
@@ -97,19 +101,20 @@ def _check_commit_signature(commit: Commit, signing_key: str | None) -> None:
     check_signature(key, commit.signed_bytes, commit.sig)
 
 
-def _read_entries(car: Car, data_cid: bytes, partial: bool) -> list[RepoEntry]:
+def _read_entries(car: Car, data_cid: bytes, absent: list[tuple[str, str]] | None) -> list[RepoEntry]:
     entries: list[RepoEntry] = []
     places = car.blocks.places
     record_bytes = 0
     last_collection = ""
-    for key, cid in iter_mst(car, data_cid, partial):
+    for key, cid in iter_mst(car, data_cid, absent is not None):
+        collection, _, rkey = key.partition("/")
         place = places.get(cid)
         if place is None:
-            if partial:
+            if absent is not None:
+                absent.append((collection, rkey))
                 continue
             raise InvalidRepoError(f"the CAR lacks the record {key}: was it cut short?", error_code="MissingBlock")
         record_bytes += place & LENGTH_MASK
-        collection, _, rkey = key.partition("/")
         if collection != last_collection:
             last_collection = collection
         entries.append((last_collection, rkey, cid))  # one string for all of a collection's records

@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Protocol
 
@@ -104,18 +104,16 @@ class Lease:
         before = _takeable(
             table, name, own=own, lease_seconds=lease_seconds, monotonic=monotonic, sleep=sleep, wait=wait
         )
+        epoch = max((before.epoch if before else 0) + 1, at_least_epoch)
         record = LeaseRecord(
             name=name,
-            epoch=max((before.epoch if before else 0) + 1, at_least_epoch),
+            epoch=epoch,
             owner_text=owner,
             run_id=run_id,
             token=token(),
             beat=0,
             lease_seconds=lease_seconds,
-            pid=own.pid,
-            boot_id=own.boot_id,
-            pid_namespace=own.pid_namespace,
-            pid_started=own.pid_started,
+            **asdict(own),
         )
         asked_at = monotonic()
         if not _set(table, before, record):

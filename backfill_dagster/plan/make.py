@@ -8,7 +8,8 @@ what becomes of DIDs without a host in `unroutable`.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
+import logging
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -23,6 +24,8 @@ from backfill_dagster.plan.storage import Plan, PlanStore
 from backfill_dagster.plan.unroutable import log_unroutable
 from backfill_dagster.sources import SourceRow, open_source
 from backfill_dagster.state import BackfillState
+
+_log = logging.getLogger(__name__)
 
 RACE_TRIES_MAX = 10
 """Lost races for the next generation before the planner gives up; each winner has made progress."""
@@ -43,6 +46,7 @@ class PlanResult:
         new: DIDs that were not in the plan before.
         rerouted: DIDs whose host changed.
         delisted: DIDs that left the source with this plan.
+        listed: different DIDs and handles in the source; with 0 the plan stays as it was.
         unresolved: DIDs that wait because a directory or resolver was down: the next plan looks them up again.
         unroutable: outcome -> DIDs in the reserved shard, `unresolved` included as pending.
         estimate: what fetching the plan's DIDs costs.
@@ -53,6 +57,7 @@ class PlanResult:
     new: int
     rerouted: int
     delisted: int
+    listed: int
     unresolved: int
     unroutable: Mapping[Outcome, int]
     estimate: Estimate
@@ -94,9 +99,9 @@ async def make_plan(
         before = store.read()
         planner = _Planner(state, before, refresh=refresh)
         await planner.route(candidates, resolver, handle_resolver, on_resolved)
-        rows = planner.changes()
+        # An empty source is a mistake far more often than a wish to delist everybody.
+        rows = planner.changes() if candidates.count else []
         if candidates.count == 0 or not (rows or refresh):
-            # An empty source is a mistake far more often than a wish to delist everybody.
             plan: Plan | None = before
         else:
             cost = _estimate(state, planner.hosts())
@@ -114,6 +119,8 @@ async def make_plan(
             break
     else:
         raise StateError(f"{state.store.uri}: {RACE_TRIES_MAX} other plans were quicker; run the plan again")
+    if candidates.count == 0 and plan.count:
+        _log.warning("%s lists nobody: the plan of %d DIDs stays as it is", source.describe(), plan.count)
     wanted = Wanted(scope, plan.refresh)
     outcomes = await asyncio.to_thread(log_unroutable, state, plan.dids(UNROUTABLE_SHARD), wanted=wanted, run_id=run_id)
     return PlanResult(
@@ -121,6 +128,7 @@ async def make_plan(
         new=planner.new,
         rerouted=planner.rerouted,
         delisted=planner.delisted,
+        listed=candidates.count,
         unresolved=outcomes.get(Outcome.PENDING, 0),
         unroutable=outcomes,
         estimate=_estimate(state, planner.hosts()),
@@ -146,7 +154,12 @@ class _Planner:
         self._refresh = refresh
         self._before: dict[str, PlannedDid] = {one.did: one for one in before.rows()}
         self._now: dict[str, PlannedDid] = {}
-        self._reopened = frozenset(state.ledger.retry_marks(UNROUTABLE_SHARD))
+        self._did_of_handle: dict[str, list[str]] = defaultdict(list)
+        for one in self._before.values():
+            if one.handle and not one.delisted:
+                self._did_of_handle[one.handle].append(one.did)
+        homeless = {did for did, one in self._before.items() if one.shard == UNROUTABLE_SHARD}
+        self._reopened = homeless.intersection(state.ledger.retry_marks(UNROUTABLE_SHARD))
         self.new = self.rerouted = self.delisted = 0
 
     async def route(
@@ -160,10 +173,11 @@ class _Planner:
         routes: list[Route] = [invalid(row) for row in candidates.neither.values()]
         dids = dict(candidates.dids)
         async for handle, row, answer in resolve_handles(candidates.handles, handle_resolver):
-            if isinstance(answer, Route):
+            found = self._of_silent_handle(handle, answer) if isinstance(answer, Route) else [answer]
+            for did in found:
+                dids.setdefault(did, SourceRow(handle, row.columns))
+            if isinstance(answer, Route) and not found:
                 routes.append(answer)
-            else:
-                dids.setdefault(answer, SourceRow(handle, row.columns))
         moved = self._moved()
         to_look_up = {did: row for did, row in dids.items() if did in moved or not self._stands(did)}
         self._keep({did: row for did, row in dids.items() if did not in to_look_up})
@@ -183,6 +197,12 @@ class _Planner:
         )
         routes += [route async for route in answers]
         self._assign(routes, dids)
+
+    def _of_silent_handle(self, handle: str, answer: Route) -> list[str]:
+        """A resolver that is down must not delist whom the handle has led to before: the plan's DIDs of that handle."""
+        if answer.planned.outcome is not Outcome.PENDING:
+            return []
+        return self._did_of_handle.get(handle, [])
 
     def _stands(self, did: str) -> bool:
         """Whether the DID's place needs no look-up: it has a shard, or was found to have no host and isn't reopened."""
@@ -219,7 +239,7 @@ class _Planner:
                 self._place_unroutable(route, known)
             elif known is not None and known.shard != UNROUTABLE_SHARD and Shard.parse(known.shard).host == route.host:
                 self._now[did] = replace(route.planned, shard=known.shard)
-                self._try_again_if_moved_back(known)
+                self._try_again(known.shard, did, Outcome.MOVED)
             else:
                 homeless.append(route)
         shards = assign(
@@ -228,7 +248,10 @@ class _Planner:
             self._state.config.processing.shard_size,
         )
         for route, shard in zip(homeless, shards, strict=True):
-            self._now[route.planned.did] = replace(route.planned, shard=shard.key)
+            did = route.planned.did
+            self._now[did] = replace(route.planned, shard=shard.key)
+            if did in self._before:
+                self._try_again(shard.key, did)
 
     def _places(self, leaving: set[str]) -> Counter[Shard]:
         """Shard -> places taken; a DID that left the source keeps its place, one that changes host leaves it."""
@@ -247,10 +270,11 @@ class _Planner:
         else:
             self._now[route.planned.did] = route.planned
 
-    def _try_again_if_moved_back(self, known: PlannedDid) -> None:
-        item = self._state.ledger.item(known.shard, known.did)
-        if item is not None and item.result.outcome is Outcome.MOVED:
-            self._state.ledger.mark_for_retry(known.shard, {known.did: item.seq})
+    def _try_again(self, shard: str, did: str, *outcomes: Outcome) -> None:
+        """Reopen what the shard's ledger has of the DID: it left the shard (or its host) after that, and is back."""
+        item = self._state.ledger.item(shard, did)
+        if item is not None and (not outcomes or item.result.outcome in outcomes):
+            self._state.ledger.mark_for_retry(shard, {did: item.seq})
 
     def changes(self) -> list[PlannedDid]:
         """The rows of the next generation: whatever isn't as the plan before says."""

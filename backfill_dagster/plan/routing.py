@@ -18,6 +18,10 @@ from backfill_dagster.net import check_endpoint
 from backfill_dagster.sources import SourceRow
 
 
+HOST_MAX_CHARACTERS = 180
+"""A shard's key stands in file names, beside some 60 characters more; most file systems end at 255."""
+
+
 @dataclass(frozen=True)
 class Route:
     """Where a DID's repo is.
@@ -131,6 +135,9 @@ def route_of(did: str, row: SourceRow, answer: DidDocument | BackfillError, allo
         origin = check_endpoint(answer.pds_endpoint, allow_private_hosts)
     except RefusedHostError as error:
         return unroutable(did, row, Outcome.REFUSED_HOST, "RefusedHost", str(error))
+    if len(origin.shard_host) > HOST_MAX_CHARACTERS:
+        detail = f"the PDS host name has {len(origin.shard_host)} characters; file names hold {HOST_MAX_CHARACTERS}"
+        return unroutable(did, row, Outcome.REFUSED_HOST, "HostNameTooLong", detail)
     planned = PlannedDid(
         did=did,
         shard="",

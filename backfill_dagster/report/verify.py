@@ -42,6 +42,11 @@ def verify_backfill(state: BackfillState) -> list[str]:
 
 
 def _problems(state: BackfillState) -> Iterator[str]:
+    with duckdb.connect() as database:
+        yield from _all_problems(state, database)
+
+
+def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> Iterator[str]:
     plan = PlanStore(state.store).read()
     live: set[str] = set()
     for shard in sorted({*plan.shards(), *_logged_shards(state), UNROUTABLE_SHARD}):
@@ -52,7 +57,7 @@ def _problems(state: BackfillState) -> Iterator[str]:
             continue
         live.update(fold.parts)
         yield from _part_problems(state, fold)
-        yield from _row_problems(state, shard, fold)
+        yield from _row_problems(state, database, shard, fold)
         yield from _ledger_problems(state, shard, fold)
         yield from _plan_problems(plan, shard, fold)
     yield from _file_problems(state, live)
@@ -83,7 +88,7 @@ def _digest(path: Path) -> tuple[str, int]:
     return digest.hexdigest(), size
 
 
-def _row_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[str]:
+def _row_problems(state: BackfillState, database: duckdb.DuckDBPyConnection, shard: str, fold: Fold) -> Iterator[str]:
     """The rows inside are as many as the log says, belong to DIDs that have an outcome, and no URI is there twice."""
     counted: dict[str, Counter[str]] = defaultdict(Counter)
     for record_type, parts in _by_type(fold).items():
@@ -91,7 +96,7 @@ def _row_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[str]
         if not there:
             continue
         try:
-            rows = _count_rows(state, fold, there)
+            rows = _count_rows(state, database, fold, there)
         except duckdb.Error as error:
             yield f"{shard}: its {record_type or 'quarantine'} parts can't be read: {str(error).splitlines()[0]}"
             continue
@@ -120,20 +125,21 @@ def _by_type(fold: Fold) -> dict[str | None, list[Part]]:
     return parts
 
 
-def _count_rows(state: BackfillState, fold: Fold, parts: list[Part]) -> list[tuple[str, int, int]]:
+def _count_rows(
+    state: BackfillState, database: duckdb.DuckDBPyConnection, fold: Fold, parts: list[Part]
+) -> list[tuple[str, int, int]]:
     """(author, live rows, distinct URIs) over the given parts."""
     paths = {state.store.path(part.path): part.path for part in parts}
     dead = [(path, did) for path, key in paths.items() for did in fold.dead_in(fold.parts[key])]
-    with duckdb.connect() as connection:
-        connection.execute("CREATE TABLE dead (filename VARCHAR, author VARCHAR)")
-        if dead:
-            connection.executemany("INSERT INTO dead VALUES (?, ?)", dead)
-        return connection.execute(
-            "SELECT author, count(*), count(DISTINCT uri) FROM "
-            "(SELECT author, uri, filename FROM read_parquet(?, filename = true, hive_partitioning = false)) AS row "
-            "ANTI JOIN dead USING (filename, author) GROUP BY author",
-            [list(paths)],
-        ).fetchall()
+    database.execute("CREATE OR REPLACE TEMP TABLE dead (filename VARCHAR, author VARCHAR)")
+    if dead:
+        database.executemany("INSERT INTO dead VALUES (?, ?)", dead)
+    return database.execute(
+        "SELECT author, count(*), count(DISTINCT uri) FROM "
+        "(SELECT author, uri, filename FROM read_parquet(?, filename = true, hive_partitioning = false)) AS row "
+        "ANTI JOIN dead USING (filename, author) GROUP BY author",
+        [list(paths)],
+    ).fetchall()
 
 
 def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[str]:

@@ -6,7 +6,6 @@ matter here.
 
 from __future__ import annotations
 
-import os
 import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from backfill_dagster.errors import ObjectMissingError, StateError
-from backfill_dagster.store.base import Listing, ObjectInfo
+from backfill_dagster.store.base import Listing
 from backfill_dagster.store.disk import Disk
+from backfill_dagster.store.folders import DurableFolders, walk_files
 from backfill_dagster.store.keys import STAGING, TEMPORARY, check_key, check_prefix
 from backfill_dagster.store.problems import disk_problem, is_disk_problem, link_problem
 
@@ -37,7 +37,7 @@ class LocalStore:
         self._root = root
         self._disk = disk or Disk()
         self._unique = unique
-        self._durable_folders: set[Path] = set()
+        self._folders = DurableFolders(root, self._disk)
         self._temporaries_swept = False
 
     @property
@@ -61,7 +61,7 @@ class LocalStore:
         target = self._at(key)
         temporary = self._write_temporary(data)
         try:
-            self._ensure_folder(target.parent)
+            self._folders.ensure(target.parent)
             self._disk.rename(temporary, target)
             self._disk.sync_folder(target.parent)
         except OSError as error:
@@ -88,7 +88,7 @@ class LocalStore:
         if folder.split("/")[0] in (STAGING, TEMPORARY):
             return []
         base = self._root / folder if folder else self._root
-        found = self._walk(base, f"{folder}/" if folder else "", hidden=() if folder else (STAGING, TEMPORARY))
+        found = walk_files(base, f"{folder}/" if folder else "", hidden=() if folder else (STAGING, TEMPORARY))
         return sorted(info for info in found if info.key.startswith(prefix))
 
     def delete(self, key: str) -> None:
@@ -100,7 +100,7 @@ class LocalStore:
         """A new file at `staging/<key>`; flushed with its folder at the end, removed when an exception passes."""
         path = self._staged_at(key)
         try:
-            self._ensure_folder(path.parent)
+            self._folders.ensure(path.parent)
             file = self._disk.create(path)
         except OSError as error:
             raise disk_problem(error, "stage", path) from error
@@ -124,7 +124,7 @@ class LocalStore:
         for key in keys:
             source, target = self._staged_at(key), self._at(key)
             try:
-                self._ensure_folder(target.parent)
+                self._folders.ensure(target.parent)
                 self._disk.rename(source, target)
                 touched |= {source.parent, target.parent}
             except FileNotFoundError as error:
@@ -141,7 +141,7 @@ class LocalStore:
 
     def staged(self) -> Listing:
         """The files under `staging/`, without that folder's name."""
-        return sorted(self._walk(self._root / STAGING, "", hidden=()))
+        return sorted(walk_files(self._root / STAGING, "", hidden=()))
 
     def discard_staged(self, key: str) -> None:
         """Delete `staging/<key>`; a missing one is fine."""
@@ -176,47 +176,10 @@ class LocalStore:
         except OSError as error:
             raise disk_problem(error, "look at", path) from error
 
-    def _walk(self, folder: Path, prefix: str, hidden: tuple[str, ...]) -> Iterator[ObjectInfo]:
-        try:
-            with os.scandir(folder) as entries:
-                for entry in entries:
-                    if entry.name in hidden:
-                        continue
-                    if entry.is_dir():
-                        yield from self._walk(folder / entry.name, f"{prefix}{entry.name}/", ())
-                    elif (size := _size(entry)) is not None:
-                        yield ObjectInfo(f"{prefix}{entry.name}", size)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            raise disk_problem(error, "list", folder) from error
-
-    def _ensure_folder(self, folder: Path) -> None:
-        """Create what is missing above and flush every name on the way, once per process.
-
-        One that is there already may be the work of a process that died before it flushed.
-        """
-        if folder in self._durable_folders:
-            return
-        if folder != self._root:
-            self._ensure_folder(folder.parent)
-        elif not folder.parent.is_dir():
-            self._ensure_above(folder.parent)
-        self._disk.make_folder(folder)
-        if folder != self._root or os.access(folder.parent, os.R_OK):
-            self._disk.sync_folder(folder.parent)
-        self._durable_folders.add(folder)
-
-    def _ensure_above(self, folder: Path) -> None:
-        if not folder.parent.is_dir():
-            self._ensure_above(folder.parent)
-        self._disk.make_folder(folder)
-        self._disk.sync_folder(folder.parent)
-
     def _write_temporary(self, data: bytes) -> Path:
         path = self._root / TEMPORARY / self._unique()
         try:
-            self._ensure_folder(path.parent)
+            self._folders.ensure(path.parent)
             with self._disk.create(path) as file:
                 file.write(data)
                 self._disk.sync_file(file)
@@ -242,7 +205,7 @@ class LocalStore:
 
     def _link(self, temporary: Path, target: Path) -> bool:
         try:
-            self._ensure_folder(target.parent)
+            self._folders.ensure(target.parent)
         except OSError as error:
             raise disk_problem(error, "create", target.parent) from error
         try:
@@ -277,12 +240,3 @@ class LocalStore:
             self._disk.sync_folder(folder)
         except OSError as error:
             raise disk_problem(error, "flush", folder) from error
-
-
-def _size(entry: os.DirEntry[str]) -> int | None:
-    """Bytes of a file; None for what is no regular file, or vanished while the folder was read."""
-    try:
-        found = entry.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_size if stat.S_ISREG(found.st_mode) else None

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from backfill_dagster.errors import LeaseHeldError, UnknownShardError
 from backfill_dagster.model import UNROUTABLE_SHARD, Shard
@@ -71,9 +72,6 @@ async def run_backfill(
     Raises:
         StateError, FencedError: as `run_shard`; what other shards committed stands.
     """
-    by_host: dict[str, list[Shard]] = defaultdict(list)
-    for shard in shards:
-        by_host[shard.host].append(shard)
     done = BackfillRun()
     side_by_side = asyncio.Semaphore(min(state.config.processing.max_concurrent_pds, HOSTS_AT_ONCE_MAX))
 
@@ -92,10 +90,22 @@ async def run_backfill(
                 except LeaseHeldError as held:
                     done.held[shard.key] = str(held)
                     return
-                done.results[shard.key] = result
+                earlier = done.results.get(shard.key)
+                done.results[shard.key] = replace(result, numbers=earlier.numbers) if earlier else result
                 if result.host_down:
                     return
 
+    await _side_by_side(run_host, shards)
+    # A shard that has the repo of an account now that was another's makes that one's rows the past.
+    leftovers = [one for one in all_standings(state, plan, selection.scope) if one.left_behind and not one.pending]
+    await _side_by_side(run_host, [Shard.parse(one.shard) for one in leftovers])
+    return done
+
+
+async def _side_by_side(run_host: Callable[[list[Shard]], Coroutine[Any, Any, None]], shards: Iterable[Shard]) -> None:
+    by_host: dict[str, list[Shard]] = defaultdict(list)
+    for shard in shards:
+        by_host[shard.host].append(shard)
     try:
         async with asyncio.TaskGroup() as group:
             for host_shards in by_host.values():
@@ -103,4 +113,3 @@ async def run_backfill(
     except BaseExceptionGroup as failures:
         # The first failure has cancelled the other hosts; it is the one a person has to read.
         raise failures.exceptions[0] from failures
-    return done

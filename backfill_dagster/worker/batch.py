@@ -14,6 +14,7 @@ from backfill_dagster import __version__
 from backfill_dagster.atproto.car import CAR_HEADER_BYTES, scan_car
 from backfill_dagster.atproto.cid import cid_text
 from backfill_dagster.atproto.repo import Repo, open_repo
+from backfill_dagster.atproto.tid import is_tid
 from backfill_dagster.errors import BackfillError, FencedError
 from backfill_dagster.model import LedgerItem, Outcome, PlannedDid, RepoOutcome, Wanted
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES, Part, outcome_bytes
@@ -29,11 +30,12 @@ from backfill_dagster.worker.result import RunNumbers
 BATCH_MAX_BYTES = 256 * 1024 * 1024
 """A batch is cut when its rows weigh this much, however few DIDs it has."""
 
-ENTRY_SOFT_BYTES = ENTRY_MAX_BYTES * 3 // 4
-"""A batch is cut when its outcomes weigh this much, so that parts and supersedes still fit into the entry."""
+ENTRY_SOFT_BYTES = ENTRY_MAX_BYTES // 2
+"""A batch is cut when outcomes and parts weigh this much: the DID that passes it, with 200 collections of the longest
+names in its counts and as many parts, adds 300 KiB at most, and the supersedes have to fit too."""
 
-PART_ENTRY_BYTES = 350
-"""What one part adds to the entry: its path, size and digest."""
+PART_ENTRY_BYTES = 1100
+"""What one part adds to the entry, at most: path (with shard and record type), record type, size and digest."""
 
 SEEN_COLLECTIONS_MAX = 200
 """Collections counted one by one in the evidence of a DID; the rest is added up under `*`."""
@@ -45,6 +47,13 @@ class NothingSinceError(BackfillError):
     def __init__(self, root: str) -> None:
         super().__init__("the CAR has a root and no blocks")
         self.root = root
+
+
+class UnprovenError(BackfillError):
+    """The answer to a `since` doesn't prove all that was asked for: only the whole repo will do.
+
+    Hosts keep a block under the rev that first had it, so a second record of the same content is listed without one.
+    """
 
 
 class ShardBatches:
@@ -86,11 +95,16 @@ class ShardBatches:
         Raises:
             InvalidRepoError: a check failed; not one row was made.
             NothingSinceError: the CAR is header-only, the answer to a `since` that nothing is newer than.
+            UnprovenError: a partial CAR lists a wanted record of that time and leaves it out.
         """
         repo = self._open(fetched, signing_key)
         writer = self._open_writer()
         before = writer.rows
-        counts = writer.add_repo(repo, fetched_at_us=int(self._state.effects.clock() * 1_000_000), rev=repo.rev)
+        try:
+            counts = writer.add_repo(repo, fetched_at_us=int(self._state.effects.clock() * 1_000_000), rev=repo.rev)
+        except BaseException:
+            self.discard()  # rows of this repo may be in already, and nobody knows which
+            raise
         self._numbers.repos_fetched += 1
         self._numbers.records_total += writer.rows - before
         result = RepoOutcome(
@@ -121,6 +135,9 @@ class ShardBatches:
         if repo.rev is None or repo.rev < fetched.since:
             # Older than what was asked for: good only if the host ignored `since` and sent everything.
             return open_repo(data, did=did, signing_key=signing_key, verify=verify)
+        for collection, rkey in repo.absent:
+            if rkey >= fetched.since and is_tid(rkey) and self._selection.wants_collection(collection):
+                raise UnprovenError(f"the partial CAR lists {collection}/{rkey} and leaves it out")
         return repo
 
     def add_outcome(self, planned: PlannedDid, result: RepoOutcome) -> RepoOutcome:
@@ -132,6 +149,25 @@ class ShardBatches:
         if self._is_full():
             self.commit()
         return result
+
+    def let_go(self, did: str) -> None:
+        """End the DID's rows here: it has moved to another shard, which has its repo."""
+        before = self.fold.dids[did][0]
+        result = replace(
+            before,
+            outcome=Outcome.MOVED,
+            error_code="Moved",
+            error_detail="the account has moved, and the shard that the plan gave it has its repo",
+            records_by_type={},
+            quarantined=0,
+            rows_scope="",
+            finished_at=self._state.effects.now_text(),
+            run_id=self._run_id,
+        )
+        self._outcomes[did] = result
+        self._outcome_bytes += outcome_bytes(result)
+        if self._is_full():
+            self.commit()
 
     def _complete(self, planned: PlannedDid, result: RepoOutcome) -> RepoOutcome:
         result = replace(
@@ -183,11 +219,10 @@ class ShardBatches:
         """
         if not self._outcomes:
             return
-        adds: list[Part] = []
         try:
             self._check_leases()
             adds = self._writer.finish() if self._writer else []
-            self.fold = self._log.append(
+            fold = self._log.append(
                 self.fold,
                 epoch=self._epoch,
                 run_id=self._run_id,
@@ -198,24 +233,28 @@ class ShardBatches:
                 supersedes=self._superseded(),
             )
         except FencedError:
+            # The entry may stand, and its parts with it: they are the next run's to publish or to sweep.
+            self._forget()
             raise
-        except BackfillError:
+        except BaseException:
             self.discard()
             raise
-        self._publish(adds)
+        self.fold, outcomes = fold, self._outcomes
+        # From here on the parts are live, staged or not: whatever fails now, `discard` must not find them.
+        self._forget()
+        self._publish(adds, outcomes)
         self._numbers.commits += 1
-        self._outcomes, self._outcome_bytes, self._writer = {}, 0, None
 
-    def _publish(self, adds: list[Part]) -> None:
+    def _publish(self, adds: list[Part], outcomes: Mapping[str, RepoOutcome]) -> None:
         ledger, shard = self._state.ledger, self._log.shard
         self._state.store.publish(part.path for part in adds)
         ledger.put(
             [
                 LedgerItem(backfill=self._state.config.name, shard=shard, seq=self.fold.seq, result=result)
-                for result in self._outcomes.values()
+                for result in outcomes.values()
             ]
         )
-        ledger.clear_marks(shard, list(self._outcomes))
+        ledger.clear_marks(shard, list(outcomes))
 
     def _superseded(self) -> list[str]:
         """DIDs of the batch whose earlier rows end here: replaced by new ones, or not kept (`_keep_rows`)."""
@@ -262,6 +301,9 @@ class ShardBatches:
         """Drop the batch in hand; its DIDs stay pending."""
         if self._writer is not None:
             self._writer.discard()
+        self._forget()
+
+    def _forget(self) -> None:
         self._outcomes, self._outcome_bytes, self._writer = {}, 0, None
 
     def _open_writer(self) -> BatchWriter:

@@ -6,19 +6,22 @@ Knows nothing of leases or of how a batch becomes durable; it hands repos and ou
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import BackfillError, InvalidRepoError, InvalidSignatureError
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, cut_detail
-from backfill_dagster.worker.batch import NothingSinceError, ShardBatches
+from backfill_dagster.worker.batch import NothingSinceError, ShardBatches, UnprovenError
 from backfill_dagster.worker.brake import Brake, Stop
 from backfill_dagster.worker.host_health import HostHealth
-from backfill_dagster.worker.memory import MemoryBudget
+from backfill_dagster.worker.memory import Claim, MemoryBudget
 from backfill_dagster.worker.repo import Fetched, Missed, RepoFetcher
 from backfill_dagster.worker.result import RunNumbers
 from backfill_dagster.worker.writer_thread import OnWriter
+
+_log = logging.getLogger(__name__)
 
 
 class ShardFetching:
@@ -72,12 +75,7 @@ class ShardFetching:
             if not self._brake.may_go_on():
                 return
             async with self._memory.admit() as claim:
-                fetched = await self._fetcher.fetch(planned)
-                if isinstance(fetched, Missed):
-                    await self._book(fetched)
-                else:
-                    claim.is_really(len(fetched.body.data))
-                    await self._book(await self._decode(fetched))
+                await self._book(await self._take(planned, claim))
             self._on_progress(self._numbers)
 
     async def _book(self, got: RepoOutcome | Missed) -> None:
@@ -100,6 +98,20 @@ class ShardFetching:
                 self._brake.pull(Stop(f"the host does not answer: {result.error_detail}", host_down=True))
             await self._on_writer(self._batches.add_outcome, suspect.planned, result)
 
+    async def _take(self, planned: PlannedDid, claim: Claim) -> RepoOutcome | Missed:
+        """Fetch a repo and decode it; once more as a whole when a partial answer doesn't prove enough."""
+        try:
+            return await self._take_once(planned, claim, whole=False)
+        except UnprovenError:
+            return await self._take_once(planned, claim, whole=True)
+
+    async def _take_once(self, planned: PlannedDid, claim: Claim, *, whole: bool) -> RepoOutcome | Missed:
+        fetched = await self._fetcher.fetch(planned, whole=whole)
+        if isinstance(fetched, Missed):
+            return fetched
+        claim.is_really(len(fetched.body.data))
+        return await self._decode(fetched)
+
     async def _decode(self, fetched: Fetched) -> RepoOutcome | Missed:
         """Check and write a repo; a signature that fails is judged against the account's key as it is now."""
         try:
@@ -115,15 +127,18 @@ class ShardFetching:
 
     async def _add(self, fetched: Fetched, signing_key: str) -> RepoOutcome:
         # Shielded: a repo that the writer thread has begun is finished, whoever cancels the fetch.
-        return await asyncio.shield(
-            asyncio.ensure_future(self._on_writer(self._batches.add_repo, fetched, signing_key))
-        )
+        adding = asyncio.ensure_future(self._on_writer(self._batches.add_repo, fetched, signing_key))
+        try:
+            return await asyncio.shield(adding)
+        except asyncio.CancelledError:
+            adding.add_done_callback(_log_failure)
+            raise
 
     async def _decode_with_fresh_key(self, fetched: Fetched, error: InvalidSignatureError) -> RepoOutcome | Missed:
         document = await self._fetcher.fresh_document(fetched.planned, fetched.attempts)
         if isinstance(document, Missed):
             return document
-        if document.pds_endpoint != fetched.planned.pds_endpoint:
+        if self._fetcher.lives_elsewhere(fetched.planned, document):
             return self._fetcher.moved(fetched.planned, document, error, fetched.attempts)
         if document.signing_key == fetched.planned.signing_key:
             return self._invalid(fetched, error)
@@ -138,7 +153,7 @@ class ShardFetching:
         if isinstance(latest, Missed):
             return latest
         if latest.cid != root or (fetched.since is not None and latest.rev > fetched.since):
-            return self._invalid(fetched, InvalidRepoError("the CAR has no blocks, and its root is not an old commit"))
+            raise UnprovenError("the CAR has no blocks, and its root is not an old commit")
         result = RepoOutcome(
             did=fetched.planned.did,
             outcome=Outcome.COMPLETE,
@@ -164,3 +179,9 @@ class ShardFetching:
             fetched_at=fetched.fetched_at,
         )
         return Missed(fetched.planned, result)
+
+
+def _log_failure(adding: asyncio.Future[RepoOutcome]) -> None:
+    """Nobody waits for the repo any more; its DID stays pending."""
+    if not adding.cancelled() and (error := adding.exception()) is not None:
+        _log.warning("a repo that was being written when the run stopped was dropped: %r", error)

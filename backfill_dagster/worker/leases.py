@@ -8,10 +8,13 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 
+from backfill_dagster.errors import InterruptedRunError
 from backfill_dagster.ledger import Lease, LeaseTable
 from backfill_dagster.state import BackfillState
 
@@ -35,6 +38,41 @@ class HeldLeases:
             self.host.check()
 
 
+class _Taking:
+    """One lease on its way, in a thread: whoever stops waiting for it lets it go, come or not come yet."""
+
+    def __init__(self, acquire: Callable[..., Lease]) -> None:
+        self._acquire = acquire
+        self._unwanted = threading.Event()
+        self._lock = threading.Lock()
+        self._lease: Lease | None = None
+
+    def take(self) -> Lease:
+        """Acquire the lease; InterruptedRunError when it isn't wanted any more."""
+        lease = self._acquire(sleep=self._sleep)
+        with self._lock:
+            self._lease = lease
+            if not self._unwanted.is_set():
+                return lease
+        lease.release()
+        raise _stopped()
+
+    def let_go(self) -> None:
+        """Release the lease if it is there, end the waiting for it if not. Calling it again does nothing."""
+        with self._lock:
+            self._unwanted.set()
+        if self._lease is not None:
+            self._lease.release()
+
+    def _sleep(self, seconds: float) -> None:
+        if self._unwanted.wait(seconds):
+            raise _stopped()
+
+
+def _stopped() -> InterruptedRunError:
+    return InterruptedRunError("the run was stopped while it waited for a lease; start it again")
+
+
 @asynccontextmanager
 async def held_leases(
     state: BackfillState, shard: str, host: str | None, run_id: str, *, at_least_epoch: int
@@ -54,17 +92,19 @@ async def held_leases(
     owner = f"run {run_id} of {state.config.name}, pid {os.getpid()} on {socket.gethostname()}"
 
     async def take(table: LeaseTable, name: str, epoch: int) -> Lease:
-        lease = await asyncio.to_thread(
-            Lease.acquire,
-            table,
-            name,
-            owner=owner,
-            run_id=run_id,
-            lease_seconds=state.config.processing.lease_seconds,
-            at_least_epoch=epoch,
+        taking = _Taking(
+            partial(
+                Lease.acquire,
+                table,
+                name,
+                owner=owner,
+                run_id=run_id,
+                lease_seconds=state.config.processing.lease_seconds,
+                at_least_epoch=epoch,
+            )
         )
-        stack.callback(lease.release)
-        return lease
+        stack.callback(taking.let_go)
+        return await asyncio.to_thread(taking.take)
 
     async with AsyncExitStack() as stack:
         host_lease = None if host is None else await take(state.host_leases, host, 0)

@@ -17,9 +17,7 @@ from backfill_dagster.effects import Effects
 from backfill_dagster.errors import (
     AccountUnavailableError,
     BackfillError,
-    InvalidDidDocumentError,
     NetworkError,
-    NotFoundError,
     PermanentError,
     RateLimitedError,
     RefusedHostError,
@@ -30,7 +28,7 @@ from backfill_dagster.errors import (
 )
 from backfill_dagster.identity import Resolver
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, cut_detail
-from backfill_dagster.net import Body, HostLimiter, RetryPolicy, TotalLimiter
+from backfill_dagster.net import Body, HostLimiter, RetryPolicy, TotalLimiter, check_endpoint
 from backfill_dagster.pds import LatestCommit, PdsClient
 from backfill_dagster.worker.brake import Brake
 from backfill_dagster.worker.result import RunNumbers
@@ -109,15 +107,17 @@ class RepoFetcher:
         self._brake = brake
         self._max_retries = config.processing.max_retries
         self._retries = RetryPolicy(config.processing.max_retries, effects)
+        self._allow_private_hosts = config.processing.allow_private_hosts
         self._since = synthetic_since(config)
 
-    async def fetch(self, planned: PlannedDid) -> Fetched | Missed:
+    async def fetch(self, planned: PlannedDid, *, whole: bool = False) -> Fetched | Missed:
         """Fetch one repo; every answer of a server becomes a value, only cancellation and defects are raised."""
-        answer = await self._ask(planned, lambda: self._client.get_repo(planned.did, since=self._since))
+        since = None if whole else self._since
+        answer = await self._ask(planned, lambda: self._client.get_repo(planned.did, since=since))
         if isinstance(answer, Missed):
             return answer
         self._numbers.bytes_fetched += answer.value.bytes_on_wire
-        return Fetched(planned, answer.value, self._since, answer.attempts, self._effects.now_text())
+        return Fetched(planned, answer.value, since, answer.attempts, self._effects.now_text())
 
     async def latest_commit(self, planned: PlannedDid) -> LatestCommit | Missed:
         """The repo's newest commit, by the host's word."""
@@ -180,9 +180,16 @@ class RepoFetcher:
         document = await self.fresh_document(planned, attempts)
         if isinstance(document, Missed):
             return document
-        if document.pds_endpoint != planned.pds_endpoint:
+        if self.lives_elsewhere(planned, document):
             return self.moved(planned, document, error, attempts)
         return self._missed(planned, outcome, error, attempts)
+
+    def lives_elsewhere(self, planned: PlannedDid, document: DidDocument) -> bool:
+        """Whether the document names another host than the plan. Documents write one origin in several ways."""
+        try:
+            return check_endpoint(document.pds_endpoint, self._allow_private_hosts).url != planned.pds_endpoint
+        except RefusedHostError:
+            return True  # the next plan books it as refused_host
 
     def moved(self, planned: PlannedDid, document: DidDocument, error: BackfillError, attempts: int) -> Missed:
         """The account lives at another host now, with the old host's answer as evidence."""
@@ -194,11 +201,11 @@ class RepoFetcher:
         """The DID document as it is now, past the cache; a Missed when there is none."""
         try:
             return await self._resolver.resolve(planned.did, fresh=True)
-        except (NotFoundError, InvalidDidDocumentError) as error:
-            return self._missed(planned, Outcome.UNRESOLVABLE, error, attempts)
         except RefusedHostError as error:
             return self._missed(planned, Outcome.REFUSED_HOST, error, attempts)
-        except BackfillError as error:
+        except PermanentError as error:
+            return self._missed(planned, Outcome.UNRESOLVABLE, error, attempts)
+        except TransientError as error:
             # What the PDS said can't be judged while the directory is silent: not terminal, tried again.
             return self._missed(planned, Outcome.HTTP_ERROR, error, attempts, code="IdentityUnavailable")
 

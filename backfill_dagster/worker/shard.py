@@ -7,14 +7,18 @@ flight `fetching`'s, how rows become durable `batch`'s.
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 
+from backfill_dagster.errors import RefusedHostError
 from backfill_dagster.ledger import ShardSummary
-from backfill_dagster.model import PlannedDid, Shard, Wanted
+from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, Shard, Wanted, cut_detail
+from backfill_dagster.net import check_endpoint
 from backfill_dagster.plan import Plan
 from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.selection import Selection
+from backfill_dagster.standing import left_behind
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.batch import ShardBatches
 from backfill_dagster.worker.brake import Brake, Stop
@@ -77,6 +81,8 @@ async def run_shard(
                 )
 
             batches = await on_writer(begin)
+            for did in left_behind(state, plan, planned, batches.fold, shard.key):
+                await on_writer(batches.let_go, did)
             pending = pending_dids(planned, batches.fold, state.ledger.retry_marks(shard.key), wanted)
             numbers.dids_total = len(pending)
             stop = await _work(state, pending, batches, numbers, on_writer, on_progress)
@@ -120,11 +126,35 @@ async def _fetch(
     on_progress: OnProgress,
 ) -> Stop | None:
     brake = Brake(state.config.processing.quota, state.effects, numbers)
-    async with open_fetcher(state, pending[0].pds_endpoint, brake, numbers) as fetcher:
-        fetching = ShardFetching(
-            state.config, fetcher, batches, brake, numbers, on_writer=on_writer, on_progress=on_progress
+    by_endpoint: dict[str, list[PlannedDid]] = defaultdict(list)
+    for one in pending:
+        by_endpoint[one.pds_endpoint].append(one)
+    # One host and port, but some documents may say http and some https: what most of them say comes first.
+    for endpoint, dids in sorted(by_endpoint.items(), key=lambda item: -len(item[1])):
+        try:
+            check_endpoint(endpoint, state.config.processing.allow_private_hosts)
+        except RefusedHostError as error:
+            await on_writer(_book_refused, batches, dids, error)
+            continue
+        async with open_fetcher(state, endpoint, brake, numbers) as fetcher:
+            fetching = ShardFetching(
+                state.config, fetcher, batches, brake, numbers, on_writer=on_writer, on_progress=on_progress
+            )
+            stop = await fetching.run(dids)
+        if stop is not None:
+            return stop
+    return None
+
+
+def _book_refused(batches: ShardBatches, dids: Sequence[PlannedDid], error: RefusedHostError) -> None:
+    for planned in dids:
+        result = RepoOutcome(
+            did=planned.did,
+            outcome=Outcome.REFUSED_HOST,
+            error_code=error.error_code,
+            error_detail=cut_detail(str(error)),
         )
-        return await fetching.run(pending)
+        batches.add_outcome(planned, result)
 
 
 def _result(

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from backfill_dagster.errors import LeaseHeldError
+from backfill_dagster.errors import LeaseHeldError, StateError
 from backfill_dagster.ledger import Lease, SqliteLedger
 from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome
 from backfill_dagster_tests.ledger.contract import lease
@@ -57,6 +57,31 @@ def test_compare_and_set_has_one_winner_among_processes(tmp_path: Path) -> None:
     assert last is not None
     assert ROUNDS - 1 in wins[int(last.run_id)]
     assert len(ledger.seqs("a~0000")) == PROCESSES * ROUNDS
+
+
+def _create(folder: str, start: Barrier, said: Connection) -> None:
+    problems = []
+    for turn in range(ROUNDS):
+        ledger = SqliteLedger(Path(folder) / str(turn) / "ledger.sqlite", "study")
+        start.wait(60)
+        try:
+            ledger.bind_state("id")
+        except StateError as error:
+            problems.append(str(error))
+        ledger.close()
+    said.send(problems)
+
+
+def test_processes_that_create_a_ledger_at_once(tmp_path: Path) -> None:
+    start = SPAWN.Barrier(PROCESSES)
+    pipes = [SPAWN.Pipe(duplex=False) for _ in range(PROCESSES)]
+    creators = [SPAWN.Process(target=_create, args=(str(tmp_path), start, pipe[1])) for pipe in pipes]
+    for creator in creators:
+        creator.start()
+    assert [pipe[0].recv() if pipe[0].poll(90) else None for pipe in pipes] == [[]] * PROCESSES
+    for creator in creators:
+        creator.join(30)
+        assert creator.exitcode == 0
 
 
 def _hold(path: str, said: Connection) -> None:

@@ -234,6 +234,29 @@ class TestDamage:
         second.put([item("did:plc:a", 2)])
         assert first.seqs(SHARD) == {"did:plc:a": 2}
 
+    @pytest.mark.parametrize("ends", [True, False])
+    def test_another_process_that_is_creating_the_file(self, path: Path, ends: bool) -> None:
+        path.parent.mkdir()
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        sleeps: list[float] = []
+
+        def sleep(seconds: float) -> None:
+            sleeps.append(seconds)
+            if ends and len(sleeps) == 3:
+                other.execute("COMMIT")
+
+        file = SqliteFile(path, schema=LEDGER_SCHEMA, kind="k", version=1, remedy="", sleep=sleep)
+        if ends:
+            file.write("INSERT INTO meta VALUES (?, ?, ?)", [("study", "a", "b")])
+            assert file.rows("SELECT value FROM meta") == [("b",)]
+            assert len(sleeps) == 3
+        else:
+            with pytest.raises(StateError, match="database is locked; another process has been writing for 30 s"):
+                file.write("INSERT INTO meta VALUES (?, ?, ?)", [])
+            assert sum(sleeps) == pytest.approx(30, rel=0.01)
+        other.close()
+
     def test_a_file_where_the_folder_should_be(self, tmp_path: Path) -> None:
         (tmp_path / "state").write_bytes(b"")
         ledger = SqliteLedger(tmp_path / "state" / "ledger.sqlite", "study")

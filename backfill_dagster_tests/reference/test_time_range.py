@@ -163,7 +163,6 @@ async def test_a_range_that_has_not_begun_is_complete_without_rows(folder: Path,
         assert verify_backfill(state) == []
 
 
-@pytest.mark.xfail(strict=True, reason="a partial CAR lacks the block; the record is skipped as an old one")
 async def test_a_new_record_with_an_old_block_is_not_lost(folder: Path, servers: ReferenceServers) -> None:
     account, same = Account(servers, "same-twice"), {"text": "without a date: its key says when it was written"}
     account.create(THING, same)

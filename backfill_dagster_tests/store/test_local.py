@@ -269,5 +269,27 @@ def test_find_sees_a_part_that_is_published_between_two_looks(tmp_path: Path) ->
     assert Publishing(tmp_path).find("r/1") == str(tmp_path / "r/1")
 
 
+def test_a_root_deep_below_what_is_there(tmp_path: Path) -> None:
+    disk = RecordingDisk(tmp_path)
+    store = LocalStore(tmp_path / "a" / "b" / "c", disk=disk)
+    store.put("x", b"1")
+    assert disk.calls[:6] == [
+        ("make_folder", "a"),
+        ("sync_folder", "."),
+        ("make_folder", "a/b"),
+        ("sync_folder", "a"),
+        ("make_folder", "a/b/c"),
+        ("sync_folder", "a/b"),
+    ]
+
+
+@pytest.mark.parametrize("prefix", ["staging/", ".tmp/", "staging/r/"])
+def test_the_stores_own_folders_are_not_listed(tmp_path: Path, prefix: str) -> None:
+    store = LocalStore(tmp_path)
+    with store.stage("r/1") as file:
+        file.write(b"x")
+    assert store.list(prefix) == []
+
+
 def test_uri_is_the_folder(tmp_path: Path) -> None:
     assert LocalStore(tmp_path).uri == str(tmp_path)
