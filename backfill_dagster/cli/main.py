@@ -17,24 +17,24 @@ from backfill_dagster.cli.report import report
 from backfill_dagster.cli.retry import retry
 from backfill_dagster.cli.run import run
 from backfill_dagster.cli.status import status
+from backfill_dagster.cli.stopping import EXIT_INTERRUPTED
 from backfill_dagster.cli.validate import validate
 from backfill_dagster.cli.verify import verify
 from backfill_dagster.errors import BackfillError
 
 EXIT_FAILED = 1
-EXIT_INTERRUPTED = 130
+
+DEBUG_FLAG = "--debug"
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__, prog_name="backfill")
-@click.option("--debug", is_flag=True, help="Show tracebacks of errors.")
-@click.pass_context
-def cli(context: click.Context, debug: bool) -> None:
+@click.option(DEBUG_FLAG, is_flag=True, help="Show tracebacks of errors; goes anywhere on the line.")
+def cli(debug: bool) -> None:
     """Fetch the past records of a list of AT Protocol accounts into verified Parquet.
 
     Exit codes: 0 all well, 1 failed, 2 bad usage or bad config, 3 finished but some DIDs are left to retry.
     """
-    context.ensure_object(dict)["debug"] = debug
 
 
 for command in (init, validate, plan, run, status, report, retry, verify, localnet, demo):
@@ -43,29 +43,35 @@ for command in (init, validate, plan, run, status, report, retry, verify, localn
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code."""
-    arguments = list(sys.argv[1:] if arguments is None else arguments)
-    sys.exit(run_command(arguments))
+    sys.exit(run_command(sys.argv[1:] if arguments is None else arguments))
 
 
 def run_command(arguments: Sequence[str]) -> int:
     """Run the command line; returns the exit code, and lets no traceback through without --debug."""
-    debug = "--debug" in arguments
+    debug = DEBUG_FLAG in arguments
     try:
-        code = cli.main(args=[a for a in arguments if a != "--debug"], prog_name="backfill", standalone_mode=False)
-    except click.ClickException as error:
+        code = cli.main(args=[a for a in arguments if a != DEBUG_FLAG], prog_name="backfill", standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return error.exit_code
+    except click.UsageError as error:
+        return _say(_usage_text(error), error.exit_code, debug)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("backfill: stopped; what was committed stays, run the same command to go on", err=True)
-        return EXIT_INTERRUPTED
+        return _say("stopped; what was committed stays, run the same command to go on", EXIT_INTERRUPTED, debug)
     except BackfillError as error:
         return _say(str(error), error.exit_code, debug)
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        return _say(f"{where}{error.strerror or error}", EXIT_FAILED, debug)
+        return _say(f"{where}{error.strerror or error}; {DEBUG_FLAG} shows what needed it", EXIT_FAILED, debug)
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line for a person, all of it with --debug
-        return _say(f"unexpected {type(error).__name__}: {error} (a defect; --debug shows where)", EXIT_FAILED, debug)
+        text = f"unexpected {type(error).__name__}: {error} (a defect; {DEBUG_FLAG} shows where)"
+        return _say(text, EXIT_FAILED, debug)
     return code if isinstance(code, int) else 0
+
+
+def _usage_text(error: click.UsageError) -> str:
+    command = error.ctx.command_path if error.ctx else "backfill"
+    return f"{error.format_message().rstrip('.')}; `{command} --help` shows what there is"
 
 
 def _say(text: str, code: int, debug: bool) -> int:

@@ -8,9 +8,11 @@ from typing import Any
 
 import click
 
-from backfill_dagster.cli.opening import config_argument, json_option, limit_option, opened, run_stoppable
+from backfill_dagster.cli.opening import config_argument, json_option, limit_option, opened
 from backfill_dagster.cli.partitions import register_partitions
 from backfill_dagster.cli.progress import bars
+from backfill_dagster.cli.stopping import run_stoppable
+from backfill_dagster.cli.summary import counted
 from backfill_dagster.plan.make import PlanResult
 from backfill_dagster.worker.planning import plan_backfill
 
@@ -23,7 +25,10 @@ EXIT_LEFT = 3
 @limit_option
 @json_option
 def plan(config_path: Path, refresh: bool, limit: int | None, as_json: bool) -> int:
-    """Resolve the source's DIDs, give each a shard, and say what fetching them will cost."""
+    """Give each DID a shard; say what fetching them will cost.
+
+    Exits 3 when the directory was down for some DIDs: they wait, and the next plan looks them up.
+    """
     with opened(config_path, limit=limit) as state, bars(quiet=as_json) as shown:
         result = run_stoppable(
             plan_backfill,
@@ -61,22 +66,23 @@ def plan_json(result: PlanResult) -> dict[str, Any]:
     }
 
 
-def plan_text(result: PlanResult) -> str:
-    """The plan in a few lines."""
+def plan_text(result: PlanResult, *, with_cost: bool = True) -> str:
+    """The plan in a few lines; the cost is that of fetching all of it once."""
     dids = result.plan.count
     if not dids:
-        return f"{result.source}: no DIDs, so there is nothing to plan"
+        gone = f" ({result.delisted:,} delisted)" if result.delisted else ""
+        return f"{result.source}: no DIDs, so there is nothing to fetch{gone}"
     lines = [
         f"source: {result.source}",
-        f"plan:   {dids:,} DIDs in {len(shard_keys(result)):,} shards "
+        f"plan:   {counted(dids, 'DID')} in {counted(len(shard_keys(result)), 'shard')} "
         f"({result.new:,} new, {result.rerouted:,} rerouted, {result.delisted:,} delisted)",
-        f"cost:   {result.estimate.text()}",
     ]
+    if with_cost:
+        lines.append(f"cost:   {result.estimate.text()}")
     if result.unroutable:
         said = ", ".join(f"{count:,} {outcome.value}" for outcome, count in sorted(result.unroutable.items()))
         lines.append(f"without a host: {said}")
     if result.unresolved:
-        lines.append(
-            f"{result.unresolved:,} DIDs wait because their directory did not answer: plan again to look them up"
-        )
+        waiting = counted(result.unresolved, "DID")
+        lines.append(f"{waiting} waiting, as their directory did not answer: plan again to look them up")
     return "\n".join(lines)

@@ -11,6 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from backfill_dagster.worker.result import RunNumbers
 
+BARS_MAX = 12
+"""More than that, and finished ones make room: a plan can have thousands of shards, a terminal has not."""
+
 
 class Bars:
     """The bars of one command."""
@@ -35,12 +38,19 @@ class Bars:
         if name not in self._tasks:
             self._tasks[name] = self._progress.add_task(name, total=total, detail=detail)
         self._progress.update(self._tasks[name], completed=done, total=total, detail=detail)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        shown = [task for task in self._progress.tasks if task.visible]
+        finished = [task for task in shown if task.finished]
+        for task in finished[: max(0, len(shown) - BARS_MAX)]:
+            self._progress.update(task.id, visible=False)
 
 
 @contextmanager
 def bars(quiet: bool = False) -> Iterator[Bars]:
     """Bars for the block; drawn only on a terminal."""
-    console = Console(stderr=True, quiet=quiet or not sys.stderr.isatty())
+    is_drawn = not quiet and sys.stderr.isatty()
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -48,5 +58,5 @@ def bars(quiet: bool = False) -> Iterator[Bars]:
         TimeElapsedColumn(),
         TextColumn("{task.fields[detail]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    with Progress(*columns, console=Console(stderr=True), disable=not is_drawn) as progress:
         yield Bars(progress)

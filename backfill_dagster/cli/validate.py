@@ -11,29 +11,43 @@ from backfill_dagster.config import BackfillConfig, load_config, unavailable
 from backfill_dagster.errors import ConfigError, UsageError
 from backfill_dagster.sources import open_source
 
+ROWS_SHOWN = 3
+
 
 @click.command()
 @click.argument("config_paths", metavar="CONFIG...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--source", "with_source", is_flag=True, help="Also open the source and read its first rows.")
 def validate(config_paths: tuple[Path, ...], with_source: bool) -> int:
-    """Check the shape of configs; exits 2 when any has a problem."""
-    failed = False
-    for path in config_paths:
-        try:
-            config = load_config(path)
-            click.echo(f"{path}: valid ({config.name})")
-            for note in unavailable(config):
-                click.echo(f"{path}: note: {note}")
-            if with_source:
-                click.echo(f"{path}: {_look_into_source(config)}")
-        except (ConfigError, UsageError) as error:
-            failed = True
-            click.echo(str(error), err=True)
-    return 2 if failed else 0
+    """Check configs, each with all its problems at once.
+
+    Exits 2 when any has a problem.
+    """
+    bad = [path for path in config_paths if not _is_valid(path, with_source)]
+    return 2 if bad else 0
+
+
+def _is_valid(path: Path, with_source: bool) -> bool:
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        return False
+    click.echo(f"{path}: valid ({config.name})")
+    missing = unavailable(config)
+    for note in missing:
+        click.echo(f"{path}: note: {note}")
+    if not with_source or missing:
+        return True
+    try:
+        click.echo(f"{path}: {_look_into_source(config)}")
+    except UsageError as error:
+        click.echo(f"{path}: {error}", err=True)
+        return False
+    return True
 
 
 def _look_into_source(config: BackfillConfig) -> str:
     source = open_source(config.source, config.resolve)
-    rows = list(islice(source.rows(), 3))
+    rows = list(islice(source.rows(), ROWS_SHOWN))
     shown = ", ".join(row.text for row in rows) or "no rows"
-    return f"source {source.describe()}: {shown}"
+    return f"source {source.describe()}: {shown}{', …' if len(rows) == ROWS_SHOWN else ''}"

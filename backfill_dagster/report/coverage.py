@@ -8,7 +8,7 @@ from typing import Any
 
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, RepoOutcome, Shard, Wanted
 from backfill_dagster.plan import Plan, PlanStore
-from backfill_dagster.progress import outcome_of
+from backfill_dagster.progress import live_rows, outcome_of
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.report.reasons import REASONS
 from backfill_dagster.scope import load_selection
@@ -124,7 +124,9 @@ def build_coverage(state: BackfillState) -> Coverage:
         records_path=state.store.path("records"),
         estimate=dict(plan.metadata.get("estimate", {})),
     )
+    emptied = set(plan.shards())
     for key, dids in plan.by_shard():
+        emptied.discard(key)
         fold = state.log(key).read()
         host = key if key == UNROUTABLE_SHARD else Shard.parse(key).host
         for planned in dids:
@@ -132,8 +134,9 @@ def build_coverage(state: BackfillState) -> Coverage:
                 coverage.delisted += 1
             else:
                 _count(coverage, host, planned, fold, wanted)
-        for result, _ in fold.dids.values():
-            coverage.rows.update(result.records_by_type)
+        coverage.rows.update(live_rows(fold))
+    for key in emptied:
+        coverage.rows.update(live_rows(state.log(key).read()))
     return coverage
 
 
@@ -153,7 +156,7 @@ def _count(coverage: Coverage, host: str, planned: PlannedDid, fold: Fold, wante
     if result is not None:
         coverage.undated += result.undated
         coverage.quarantined += result.quarantined
-        coverage.repo_bytes += result.repo_bytes
+        coverage.repo_bytes += 0 if outcome.needs_attention else result.repo_bytes
     if outcome.needs_attention:
         _explain(coverage.missing[outcome], planned, result)
 

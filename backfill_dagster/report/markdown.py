@@ -35,10 +35,14 @@ def render_markdown(coverage: Coverage) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table; cells are made safe for one line."""
+    """A Markdown table; cells are made safe for one line, without markup of their own."""
     lines = [_line(head), _line(["---"] * len(head)), *(_line(row) for row in rows)]
     return "\n".join(lines)
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+    return "| " + " | ".join(_safe(cell) for cell in cells) + " |"
+
+
+def _safe(cell: str) -> str:
+    return " ".join(cell.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

@@ -14,7 +14,7 @@ def write_report(state: BackfillState, coverage: Coverage) -> list[str]:
     data = json.dumps(coverage.to_json(), indent=2).encode()
     stamp = coverage.generated_at.replace(":", "").replace(".", "-")
     objects = {
-        "reports/coverage.html": render_html(coverage).encode(),
+        "reports/coverage.html": render_html(coverage).encode("utf-8", "replace"),
         "reports/coverage.json": data,
         f"reports/history/{stamp}.json": data,
     }

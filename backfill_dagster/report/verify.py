@@ -13,11 +13,12 @@ from pathlib import Path
 import duckdb
 
 from backfill_dagster.errors import StateError
-from backfill_dagster.model import UNROUTABLE_SHARD, Outcome
+from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid
 from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.progress import has_rewrites
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
+from backfill_dagster.standing import left_behind
 from backfill_dagster.state import BackfillState
 
 PROBLEMS_MAX = 1000
@@ -49,7 +50,7 @@ def _problems(state: BackfillState) -> Iterator[str]:
 def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> Iterator[str]:
     plan = PlanStore(state.store).read()
     live: set[str] = set()
-    for shard in sorted({*plan.shards(), *_logged_shards(state), UNROUTABLE_SHARD}):
+    for shard, planned in _shards(state, plan):
         try:
             fold = state.log(shard).read()
         except StateError as error:
@@ -59,8 +60,18 @@ def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> 
         yield from _part_problems(state, fold)
         yield from _row_problems(state, database, shard, fold)
         yield from _ledger_problems(state, shard, fold)
-        yield from _plan_problems(plan, shard, fold)
+        yield from _plan_problems(state, plan, planned, shard, fold)
     yield from _file_problems(state, live)
+
+
+def _shards(state: BackfillState, plan: Plan) -> Iterator[tuple[str, list[PlannedDid]]]:
+    """Every shard that has DIDs, then those that only have a log any more."""
+    seen = set()
+    for shard, planned in plan.by_shard():
+        seen.add(shard)
+        yield shard, planned
+    for shard in sorted(_logged_shards(state) - seen):
+        yield shard, []
 
 
 def _logged_shards(state: BackfillState) -> set[str]:
@@ -159,16 +170,20 @@ def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[s
         yield f"{shard}: the ledger lacks {did}; the next run mends it"
 
 
-def _plan_problems(plan: Plan, shard: str, fold: Fold) -> Iterator[str]:
-    """Superseded rows are gone, and the planner has said what became of every DID without a host."""
+def _plan_problems(
+    state: BackfillState, plan: Plan, planned: list[PlannedDid], shard: str, fold: Fold
+) -> Iterator[str]:
+    """Rows that are the past are gone, and the planner has said what became of every DID without a host."""
     if has_rewrites(fold):
         yield f"{shard}: rows that a newer fetch replaced are still in older parts; the next run takes them out"
+    for did in left_behind(state, plan, planned, fold, shard):
+        yield f"{shard}: {did} has moved, and its new shard has its repo; the next run takes its rows out here"
     if shard == UNROUTABLE_SHARD:
-        for planned in plan.dids(shard):
-            known = fold.dids.get(planned.did)
-            outcome = planned.outcome or Outcome.PENDING
-            if not planned.delisted and (known is None or known[0].outcome is not outcome):
-                yield f"{shard}: {planned.did} is {outcome.value} by the plan and not by the log; plan again"
+        for one in planned:
+            known = fold.dids.get(one.did)
+            outcome = one.outcome or Outcome.PENDING
+            if not one.delisted and (known is None or known[0].outcome is not outcome):
+                yield f"{shard}: {one.did} is {outcome.value} by the plan and not by the log; plan again"
 
 
 def _file_problems(state: BackfillState, live: set[str]) -> Iterator[str]:

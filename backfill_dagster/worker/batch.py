@@ -15,7 +15,7 @@ from backfill_dagster.atproto.car import CAR_HEADER_BYTES, scan_car
 from backfill_dagster.atproto.cid import cid_text
 from backfill_dagster.atproto.repo import Repo, open_repo
 from backfill_dagster.atproto.tid import is_tid
-from backfill_dagster.errors import BackfillError, FencedError
+from backfill_dagster.errors import BackfillError, StateError
 from backfill_dagster.model import LedgerItem, Outcome, PlannedDid, RepoOutcome, Wanted
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES, Part, outcome_bytes
 from backfill_dagster.records.fold import Fold
@@ -232,12 +232,12 @@ class ShardBatches:
                 dids=self._outcomes,
                 supersedes=self._superseded(),
             )
-        except FencedError:
-            # The entry may stand, and its parts with it: they are the next run's to publish or to sweep.
-            self._forget()
+        except (StateError, ValueError):
+            self.discard()
             raise
         except BaseException:
-            self.discard()
+            # The entry may stand, and its parts with it: they are the next run's to publish or to sweep.
+            self._forget()
             raise
         self.fold, outcomes = fold, self._outcomes
         # From here on the parts are live, staged or not: whatever fails now, `discard` must not find them.

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from backfill_dagster.localnet import Fault
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome
 from backfill_dagster.worker.host_health import SUSPECTS_MAX, HostHealth

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from backfill_dagster.errors import FencedError, LeaseHeldError
 from backfill_dagster.ledger import Lease, LeaseTable
 from backfill_dagster.localnet import Fault

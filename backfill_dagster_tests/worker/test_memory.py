@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+
 from backfill_dagster.worker.memory import FIRST_GUESS_BYTES, MemoryBudget
 from backfill_dagster_tests.road import expected_rows, rows_by_author, run_all
 from backfill_dagster_tests.worker.tiny import assert_sound, state_of, tiny

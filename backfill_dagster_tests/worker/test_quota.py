@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from backfill_dagster.config import Quota
 from backfill_dagster.localnet import Fault
 from backfill_dagster.worker.brake import Brake, Stop

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+
 from backfill_dagster.errors import StateError
 from backfill_dagster.localnet import LocalNetwork
 from backfill_dagster.model import UNROUTABLE_SHARD
@@ -18,7 +19,16 @@ from backfill_dagster.worker.recover import recover
 from backfill_dagster_tests.net.virtual_time import InstantTime
 from backfill_dagster_tests.road import opened, run_all
 from backfill_dagster_tests.worker.mortal import KilledError, mortal
-from backfill_dagster_tests.worker.tiny import assert_sound, fold_of, item_of, only_shard, rows_in, run_one, state_of, tiny
+from backfill_dagster_tests.worker.tiny import (
+    assert_sound,
+    fold_of,
+    item_of,
+    only_shard,
+    rows_in,
+    run_one,
+    state_of,
+    tiny,
+)
 
 ONE_BY_ONE = {"record_types": ["app.bsky.feed.post"], "processing": {"batch_size": 1, "concurrent_requests": 1}}
 STEPS_MAX = 60
@@ -94,13 +104,17 @@ async def test_killed_at_every_step_of_a_refresh_with_its_rewrite(folder: Path, 
     assert await killed_at_every_step(base, folder, unbroken) >= 1 + 2 * 5 + 2 + 1
 
 
+def remove_ledger(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{path}{suffix}").unlink(missing_ok=True)
+
+
 async def test_a_ledger_that_is_gone_is_written_again(folder: Path, network: LocalNetwork) -> None:
     with state_of(folder, network) as state:
         await run_all(state)
         items = {did: item_of(state, did) for did in network.dids}
         ledger = state.config.ledger_path
-    for suffix in ("", "-wal", "-shm"):
-        Path(f"{ledger}{suffix}").unlink(missing_ok=True)
+    remove_ledger(ledger)
     with state_of(folder, network) as state:
         assert len(verify_backfill(state)) == len(items)
         came = await run_all(state)
@@ -120,9 +134,8 @@ async def test_a_ledger_of_an_earlier_day_is_brought_up_to_date(folder: Path, ne
     with state_of(folder, network) as state:
         await run_all(state, refresh=True)
         newest = {did: item_of(state, did) for did in network.dids}
+    remove_ledger(ledger)
     shutil.copy(old, ledger)
-    for suffix in ("-wal", "-shm"):
-        Path(f"{ledger}{suffix}").unlink(missing_ok=True)
     with state_of(folder, network) as state:
         problems = verify_backfill(state)
         assert len(problems) == 2
@@ -140,9 +153,8 @@ async def test_a_ledger_of_another_state_is_refused(folder: Path, network: Local
         await run_all(strange)
         ledgers = state.config.ledger_path, strange.config.ledger_path
     shutil.copy(ledgers[1], ledgers[0])
-    with pytest.raises(StateError, match="belongs to the state"):
-        with state_of(folder, network):
-            pass
+    with pytest.raises(StateError, match="belongs to the state"), state_of(folder, network):
+        pass
 
 
 async def test_the_reserved_shard_recovers_with_the_plan(folder: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from backfill_dagster.localnet import Fault, LocalNetwork
 from backfill_dagster.localnet.did_documents import did_document
 from backfill_dagster.model import Outcome
@@ -211,9 +212,7 @@ async def test_a_moved_account_takes_its_rows_along(folder: Path) -> None:
             assert came.outcomes[did] == "complete"
             assert rows_in(state) == before
             assert rows_by_author(state.config) == expected_rows(network)
-            assert came.rows == {
-                t: sum(rows.get(t, 0) for rows in expected_rows(network).values()) for t in came.rows
-            }
+            assert came.rows == {t: sum(rows.get(t, 0) for rows in expected_rows(network).values()) for t in came.rows}
             assert fold_of(state, old_key).dids[did][0].records_total == 0
             assert item_of(state, did, new_key).result.outcome is Outcome.COMPLETE
             assert_sound(state)
@@ -276,9 +275,7 @@ async def test_an_origin_that_is_written_differently_is_no_move(
 ) -> None:
     async with tiny(repos=2, states={"deactivated": 1}) as network:
         world = network.world
-        monkeypatch.setattr(
-            world, "document", lambda one: did_document(one, spelling(world.host_urls[one.named_host]))
-        )
+        monkeypatch.setattr(world, "document", lambda one: did_document(one, spelling(world.host_urls[one.named_host])))
         with state_of(folder, network) as state:
             for _ in range(2):
                 came = await run_all(state)

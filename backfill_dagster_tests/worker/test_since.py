@@ -1,4 +1,4 @@
-"""A time range with `fetch: auto` asks for less than the whole repo and has the same rows; and how little is believed."""
+"""A time range with `fetch: auto` asks for less than the whole repo and has the same rows; how little is believed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from backfill_dagster.config import load_config
 from backfill_dagster.localnet import Fault, LocalNetwork
 from backfill_dagster.worker.repo import synthetic_since
@@ -18,9 +19,7 @@ AFTER_ALL = {"start_date": "2026-06-01"}
 LATEST_COMMIT = "com.atproto.sync.getLatestCommit"
 
 
-async def fetched(
-    folder: Path, network: LocalNetwork, fetch: str, **changes: Any
-) -> tuple[Rows, int, dict[str, int]]:
+async def fetched(folder: Path, network: LocalNetwork, fetch: str, **changes: Any) -> tuple[Rows, int, dict[str, int]]:
     """Rows, bytes on the wire, DID -> rows."""
     processing = changes.pop("processing", {}) | {"fetch": fetch}
     with state_of(folder, network, name=f"by_{fetch}", processing=processing, **changes) as state:
@@ -73,18 +72,14 @@ async def test_nothing_since_is_confirmed_and_complete(folder: Path) -> None:
             assert result.numbers.requests == 4
 
 
-CID = "bafyreib2rxk3rybk3aobmv5cjuql3bm2twh4jo5uxgf5kpqcsgz7soitae"
-
-
 @pytest.mark.parametrize(
     ("answer", "outcome"),
     [
-        ({"kind": "status", "status": 200, "body": json.dumps({"cid": CID, "rev": "3lqzbpg2lws2x"})}, "invalid_repo"),
         ({"kind": "status", "status": 500}, "http_error"),
         ({"kind": "malformed_json"}, "http_error"),
         ({"kind": "status", "status": 400, "body": '{"error":"RepoDeactivated","message":"x"}'}, "deactivated"),
     ],
-    ids=["another commit", "fault", "no JSON", "deactivated"],
+    ids=["fault", "no JSON", "deactivated"],
 )
 async def test_nothing_since_that_is_not_confirmed(folder: Path, answer: dict[str, Any], outcome: str) -> None:
     async with tiny(repos=2) as network:
@@ -96,16 +91,25 @@ async def test_nothing_since_that_is_not_confirmed(folder: Path, answer: dict[st
             assert_sound(state)
 
 
-async def test_a_latest_commit_that_is_newer_contradicts_the_empty_car(folder: Path) -> None:
+@pytest.mark.parametrize("said", ["another commit", "a newer rev"])
+async def test_an_empty_car_that_the_latest_commit_contradicts_is_fetched_whole(folder: Path, said: str) -> None:
+    """The account may just have written: whatever the reason, only the whole repo settles it."""
     async with tiny(repos=1) as network:
-        root = network.control.describe(network.dids[0])["commit"]
-        body = json.dumps({"cid": root, "rev": "3zzzzzzzzzzzz"})
+        did = network.dids[0]
+        root = network.control.describe(did)["commit"]
+        other = "bafyreib2rxk3rybk3aobmv5cjuql3bm2twh4jo5uxgf5kpqcsgz7soitae"
+        latest = {"another commit": (other, "3lqzbpg2lws2x"), "a newer rev": (root, "3zzzzzzzzzzzz")}[said]
+        body = json.dumps(dict(zip(("cid", "rev"), latest, strict=True)))
         headers = {"content-type": "application/json"}
         await network.set_faults(
             [Fault(kind="status", status=200, body=body, headers=headers, path=LATEST_COMMIT, host=0)]
         )
         with state_of(folder, network, time_range=AFTER_ALL) as state:
-            assert set((await run_all(state)).outcomes.values()) == {"invalid_repo"}
+            assert (await run_all(state)).outcomes == {did: "complete"}
+            (result, _) = fold_of(state).dids[did]
+            assert (result.commit_cid, result.signature_checked) == (root, True)
+            assert network.requests()[network.hosts[0].url] == {"com.atproto.sync.getRepo": 2, LATEST_COMMIT: 1}
+            assert_sound(state)
 
 
 async def test_rows_of_before_are_gone_when_nothing_is_since(folder: Path) -> None:
@@ -116,7 +120,7 @@ async def test_rows_of_before_are_gone_when_nothing_is_since(folder: Path) -> No
         with state_of(folder, network, time_range=AFTER_ALL) as state:
             await run_all(state)
             assert rows_in(state) == set()
-            assert list(Path(str(state.config.state_path)).glob("records/*/*.parquet")) == []
+            assert state.store.list("records/") == []
             assert_sound(state)
 
 

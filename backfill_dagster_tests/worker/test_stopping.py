@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+
 from backfill_dagster.errors import BackfillError, RefusedHostError, StateError
 from backfill_dagster.localnet import Fault, LocalNetwork
 from backfill_dagster.plan import PlanStore

@@ -1,4 +1,4 @@
-"""What the worker's tests share: tiny networks, states on them, rows as sets, and what every state has to be afterwards."""
+"""What the worker's tests share: tiny networks, states on them, rows as sets, what every state has to be in the end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-from backfill_dagster.localnet import LocalNetwork, LocalnetOptions
+
+from backfill_dagster.localnet import LocalnetOptions, LocalNetwork
 from backfill_dagster.model import LedgerItem
 from backfill_dagster.plan import PlanStore
 from backfill_dagster.records.fold import Fold
