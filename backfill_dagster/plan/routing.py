@@ -17,7 +17,6 @@ from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, cut_de
 from backfill_dagster.net import check_endpoint
 from backfill_dagster.sources import SourceRow
 
-
 HOST_MAX_CHARACTERS = 180
 """A shard's key stands in file names, beside some 60 characters more; most file systems end at 255."""
 

@@ -23,7 +23,7 @@ STOPPED = "backfill: stopped; what was committed stays, run the same command to 
 
 
 def slow_config(folder: Path, network: Network) -> Path:
-    processing = {"requests_per_second": 8, "concurrent_requests": 2, "batch_size": 2}
+    processing = {"requests_per_second": 5, "concurrent_requests": 2, "batch_size": 2}
     return network.write_config(folder, processing=processing)
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from backfill_dagster.errors import FencedError, LeaseHeldError
+from backfill_dagster.errors import FencedError, InterruptedRunError, LeaseHeldError
 from backfill_dagster.ledger import Lease, LeaseTable
 from backfill_dagster.localnet import Fault
 from backfill_dagster.state import BackfillState
-from backfill_dagster.worker.leases import held_leases
+from backfill_dagster.worker.leases import _Taking, held_leases
 from backfill_dagster.worker.planning import plan_backfill
 from backfill_dagster_tests.road import expected_rows, rows_by_author, run_all
 from backfill_dagster_tests.worker.test_stopping import Progress, settled
@@ -148,6 +148,24 @@ async def test_epochs_grow_and_never_fall_behind_the_log(folder: Path) -> None:
                 leases.host.release()
                 with pytest.raises(FencedError, match="was released"):
                     leases.check()
+
+
+def test_a_lease_that_comes_too_late_is_let_go() -> None:
+    """The run was stopped in the moment between the lease's coming and its being handed over."""
+    released: list[str] = []
+
+    class Late:
+        def release(self) -> None:
+            released.append("late")
+
+    def acquire(**_: object) -> Any:
+        taking.let_go()
+        return Late()
+
+    taking = _Taking(acquire)
+    with pytest.raises(InterruptedRunError, match="was stopped while it waited for a lease"):
+        taking.take()
+    assert released == ["late"]
 
 
 async def test_stopped_while_it_waits_for_a_lease(folder: Path) -> None:

@@ -219,6 +219,58 @@ async def test_a_moved_account_takes_its_rows_along(folder: Path) -> None:
             assert (await run_all(state)).done.results == {}
 
 
+async def test_several_that_moved_are_let_go_batch_by_batch(folder: Path) -> None:
+    async with tiny(repos=4, hosts=2) as network:
+        with state_of(folder, network, identity={"cache_days": 0}, processing={"batch_size": 1}) as state:
+            await run_all(state)
+            before = rows_in(state)
+            for did in network.hosts[0].dids:
+                await network.control.move({"did": did, "to": 1})
+            came = await run_all(state, refresh=True)
+            assert came.planned.rerouted == 2
+            assert set(came.outcomes.values()) == {"complete"}
+            assert rows_in(state) == before
+            assert_sound(state)
+            assert (await run_all(state)).done.results == {}
+
+
+async def test_moved_to_where_we_do_not_go(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with tiny(repos=1) as network:
+        did = network.dids[0]
+        with state_of(folder, network) as state:
+            await run_all(state)
+            before = rows_in(state)
+            await network.control.status({"did": did, "status": "deactivated"})
+            monkeypatch.setattr(network.world, "document", lambda one: did_document(one, "ftp://example.com"))
+            assert (await run_all(state, refresh=True)).outcomes[did] == "moved"
+            came = await run_all(state)
+            assert came.outcomes[did] == "refused_host"
+            assert rows_in(state) == before
+            assert_sound(state)
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "code"),
+    [
+        ({"kind": "flood", "bytes": 2 * 1024 * 1024}, "unresolvable", "TooLarge"),
+        ({"kind": "html"}, "http_error", "IdentityUnavailable"),
+    ],
+    ids=["flood", "html"],
+)
+async def test_a_directory_that_talks_nonsense_when_the_host_refuses(
+    folder: Path, fault: dict[str, Any], outcome: str, code: str
+) -> None:
+    async with tiny(repos=1) as network:
+        did = network.dids[0]
+        with state_of(folder, network) as state:
+            await plan_backfill(state, run_id="plan")
+            await network.control.status({"did": did, "status": "deactivated"})
+            await network.set_faults([Fault(host="plc", **fault)])
+            assert (await run_all(state)).outcomes[did] == outcome
+            assert fold_of(state).dids[did][0].error_code == code
+            assert_sound(state)
+
+
 async def test_an_account_that_moved_and_came_back(folder: Path) -> None:
     async with tiny(repos=4, hosts=2) as network:
         did = network.dids[0]

@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from backfill_dagster.errors import BackfillError, RefusedHostError, StateError
+from backfill_dagster.errors import StateError, UnknownShardError
 from backfill_dagster.localnet import Fault, LocalNetwork
 from backfill_dagster.plan import PlanStore
 from backfill_dagster.records.parts import BatchWriter
 from backfill_dagster.scope import load_selection
 from backfill_dagster.state import BackfillState
-from backfill_dagster.worker.backfill import find_shard, run_backfill
+from backfill_dagster.worker.backfill import find_shard, run_backfill, shards_with_work
 from backfill_dagster.worker.planning import plan_backfill
 from backfill_dagster.worker.result import RunNumbers
 from backfill_dagster_tests.road import expected_rows, rows_by_author, run_all
@@ -214,6 +214,18 @@ async def test_a_defect_drops_the_batch_in_hand_and_what_was_committed_stands(
         assert rows_by_author(state.config) == expected_rows(network)
 
 
+async def test_unknown_shards_are_answered_with_the_known_ones(folder: Path, network: LocalNetwork) -> None:
+    with state_of(folder, network, processing={"shard_size": 1}) as state:
+        with pytest.raises(UnknownShardError, match="the plan has no shards yet, run the plan first"):
+            find_shard(PlanStore(state.store).read(), "host~0000")
+        plan = (await plan_backfill(state, run_id="plan")).plan
+        keys = list(plan.shards())
+        with pytest.raises(UnknownShardError, match=f"unknown shard 'nonsense'; the plan has {', '.join(keys)}$"):
+            find_shard(plan, "nonsense")
+        scope = load_selection(state.config).scope
+        assert [shard.key for shard in shards_with_work(state, plan, scope, keys[1:3])] == keys[1:3]
+
+
 class FullStore:
     """A disk that is full for one shard's parts."""
 
@@ -255,6 +267,5 @@ async def test_a_host_that_may_not_be_talked_to_any_more_is_an_outcome(folder: P
         assert plan.count == len(network.dids)
         await run_one(state)
         assert {one.outcome.value for one, _ in fold_of(state).dids.values()} == {"refused_host"}
-        assert issubclass(RefusedHostError, BackfillError)
         assert network.pds_requests() == 0
         assert_sound(state)
