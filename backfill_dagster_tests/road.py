@@ -23,8 +23,6 @@ from backfill_dagster.state import BackfillState, open_state
 from backfill_dagster.worker.backfill import BackfillRun, run_backfill, shards_with_work
 from backfill_dagster.worker.planning import plan_backfill
 
-EVERYTHING = ["app.bsky.*", "chat.bsky.*", "com.*", "sh.*", "pub.*", "net.*", "fyi.*", "blue.*", "dev.*", "org.*"]
-
 
 def write_config(folder: Path, plc_url: str, dids: list[str], **changes: Any) -> Path:
     """A YAML file for a network on loopback; `changes` are merged into its blocks."""

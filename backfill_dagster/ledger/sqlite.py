@@ -20,9 +20,9 @@ PAGE_ROWS = 1000
 """Items read at a time: a reader that dawdles holds nobody up."""
 
 _NAMES = ", ".join(RESULT_COLUMNS)
-_SELECT = f"SELECT {_NAMES} FROM results"  # noqa: S608  names of our own table
+_SELECT = f"SELECT {_NAMES} FROM results"
 _PUT = (
-    f"INSERT INTO results ({_NAMES}) VALUES ({', '.join('?' * len(RESULT_COLUMNS))}) "  # noqa: S608
+    f"INSERT INTO results ({_NAMES}) VALUES ({', '.join('?' * len(RESULT_COLUMNS))}) "
     "ON CONFLICT (backfill, shard, did) DO UPDATE SET "
     + ", ".join(f"{name} = excluded.{name}" for name in RESULT_COLUMNS if name not in ("backfill", "shard", "did"))
     + " WHERE excluded.seq > results.seq"

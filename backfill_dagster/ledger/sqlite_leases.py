@@ -9,9 +9,9 @@ from backfill_dagster.ledger.sqlite_file import SqliteFile
 
 _NAMES = tuple(f.name for f in fields(LeaseRecord))
 
-_SELECT = f"SELECT {', '.join(_NAMES)} FROM leases WHERE name = ?"  # noqa: S608  names of our own dataclass
+_SELECT = f"SELECT {', '.join(_NAMES)} FROM leases WHERE name = ?"
 
-_UPSERT = f"INSERT OR REPLACE INTO leases ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"  # noqa: S608
+_UPSERT = f"INSERT OR REPLACE INTO leases ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"
 
 
 class SqliteLeaseTable:

@@ -61,7 +61,7 @@ def read_given_car(path: Path) -> GivenCar:
     except OSError as error:
         raise UsageError(f"can't read the CAR file {path}: {error.strerror}") from error
     except (ValueError, KeyError, IndexError, TypeError, AssertionError) as error:
-        raise UsageError(f"{path} is not the CAR file of a repo: {error!r}") from error
+        raise UsageError(f"{path} is not the CAR file of a repo: {error}") from error
     rev = commit.get("rev")
     repo = RepoBytes(root, rev if isinstance(rev, str) else "", b"", raw, array("Q"), array("Q"), 0, verbatim=True)
     counts, structure = _contents(root, blocks)

@@ -40,7 +40,7 @@ def current_rows(paths: Sequence[str], shard: str | None = None, *, by_shard: bo
     if not paths:
         return
     query = (
-        f"SELECT {', '.join(SCHEMA.names)} FROM {_marked(len(paths), 'true' if shard is None else 'shard = $shard')} "  # noqa: S608
+        f"SELECT {', '.join(SCHEMA.names)} FROM {_marked(len(paths), 'true' if shard is None else 'shard = $shard')} "
         f"WHERE is_current ORDER BY {'shard, ' if by_shard else ''}generation, file_row_number"
     )
     parameters = _parameters(paths) | ({} if shard is None else {"shard": shard})
@@ -58,7 +58,7 @@ def shard_sizes(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
     if not paths:
         return {}
     query = (
-        "SELECT shard, count(*) FILTER (is_current AND NOT delisted), count(*) FILTER (is_current AND delisted) "  # noqa: S608
+        "SELECT shard, count(*) FILTER (is_current AND NOT delisted), count(*) FILTER (is_current AND delisted) "
         f"FROM {_marked(len(paths))} GROUP BY shard ORDER BY shard"
     )
     with _reading(paths) as connection:
@@ -73,7 +73,7 @@ def unreadable(path: str, error: Exception) -> StateError:
 
 def _rows_in(paths: str) -> str:
     return (
-        "(SELECT *, CAST(regexp_extract(filename, '([0-9]+)[.]parquet$', 1) AS BIGINT) AS generation "  # noqa: S608
+        "(SELECT *, CAST(regexp_extract(filename, '([0-9]+)[.]parquet$', 1) AS BIGINT) AS generation "
         f"FROM read_parquet(${paths}, filename = true, file_row_number = true, hive_partitioning = false))"
     )
 
@@ -83,13 +83,13 @@ def _marked(generations: int, condition: str = "true") -> str:
 
     No CTE: DuckDB would materialise it, and read every column of every row to find one shard.
     """
-    rows = f"(SELECT * FROM {_rows_in('paths')} WHERE {condition})"  # noqa: S608 - constant text
+    rows = f"(SELECT * FROM {_rows_in('paths')} WHERE {condition})"
     if generations == 1:
-        return f"(SELECT *, true AS is_current FROM {rows})"  # noqa: S608
-    dids = f"(SELECT did FROM {_rows_in('paths')} WHERE {condition})"  # noqa: S608
-    newest = f"(SELECT did, max(generation) AS last FROM {_rows_in('later')} WHERE did IN {dids} GROUP BY did)"  # noqa: S608
+        return f"(SELECT *, true AS is_current FROM {rows})"
+    dids = f"(SELECT did FROM {_rows_in('paths')} WHERE {condition})"
+    newest = f"(SELECT did, max(generation) AS last FROM {_rows_in('later')} WHERE did IN {dids} GROUP BY did)"
     return (
-        "(SELECT found.*, found.generation >= coalesce(newest.last, 1) AS is_current "  # noqa: S608
+        "(SELECT found.*, found.generation >= coalesce(newest.last, 1) AS is_current "
         f"FROM {rows} AS found LEFT JOIN {newest} AS newest ON found.did = newest.did)"
     )
 

@@ -7,8 +7,10 @@ flight `fetching`'s, how rows become durable `batch`'s.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 from backfill_dagster.errors import RefusedHostError
 from backfill_dagster.ledger import ShardSummary
@@ -28,6 +30,8 @@ from backfill_dagster.worker.leases import held_leases
 from backfill_dagster.worker.recover import recover
 from backfill_dagster.worker.result import RunNumbers, ShardResult
 from backfill_dagster.worker.writer_thread import OnWriter, writer_thread
+
+_log = logging.getLogger(__name__)
 
 OnProgress = Callable[[RunNumbers], None]
 
@@ -85,11 +89,19 @@ async def run_shard(
                 await on_writer(batches.let_go, did)
             pending = pending_dids(planned, batches.fold, state.ledger.retry_marks(shard.key), wanted)
             numbers.dids_total = len(pending)
+            _say("shard run begins", state, shard, run_id, epoch=leases.epoch, pending=len(pending))
             stop = await _work(state, pending, batches, numbers, on_writer, on_progress)
             numbers.seconds = state.effects.monotonic() - started
             result = _result(shard, planned, batches.fold, wanted, numbers, stop)
             await on_writer(_summarize, state, result, batches.fold.seq)
+            _say("shard run ends", state, shard, run_id, stopped=result.stopped, left=result.left, **asdict(numbers))
             return result
+
+
+def _say(message: str, state: BackfillState, shard: Shard, run_id: str, **fields: object) -> None:
+    """One log line of a run, for machines."""
+    named = {"backfill": state.config.name, "shard": shard.key, "run_id": run_id, **fields}
+    _log.info(message, extra={"fields": named})
 
 
 async def _work(

@@ -385,18 +385,3 @@ def test_what_a_filter_leaves_out_is_not_counted_as_undated(tmp_path: Path) -> N
     records = {f"{LIKE}/a": {"subject": ROOT}, f"{LIKE}/b": {"subject": REF}}
     selection = Selection((LIKE,), 0, 1, (only(LIKE, "subject_uri", REF["uri"]),))
     assert kept_keys(tmp_path, records, selection) == ([], 1)
-
-
-def test_every_entry_is_seen_and_only_wanted_ones_are_read(tmp_path: Path) -> None:
-    class Watched(FakeRepo):
-        read = 0
-
-        def block(self, cid: bytes) -> bytes:
-            self.read += 1
-            return super().block(cid)
-
-    repo = Watched({f"{POST}/a": {"text": "a"}, f"{LIKE}/b": {}, f"{LIKE}/c": {"n": 1}, "nonsense/d": b"\xff"})
-    _, (counts,) = write(tmp_path, [repo], Selection((POST,)))
-    assert counts.seen_by_collection == {LIKE: 2, POST: 1, "nonsense": 1}
-    assert (counts.records_by_type, counts.undated, counts.quarantined) == ({"post": 1}, 0, 0)
-    assert repo.read == 1
