@@ -1,10 +1,12 @@
 """The names that Dagster shows: one place for the naming contract of `docs/architecture.md`.
 
-Text in, text out: no definition is built here, no config is read. The names are a contract: dashboards, scripts and
+Text in, text out: no definition is built here, no YAML is read. The names are a contract: dashboards, scripts and
 the history of an instance hang on them.
 """
 
 from __future__ import annotations
+
+from backfill_dagster.config.record_types import asset_name
 
 NAME_TAG = "backfill/name"
 """Run tag with the backfill's name; the queue limits a backfill's shard runs to its `max_concurrent_pds` by it."""
@@ -62,8 +64,7 @@ def records_asset(entry: str) -> str:
     >>> records_asset("app.bsky.graph.*")
     'app_bsky_graph_all'
     """
-    collection = entry.removesuffix(".*") + (".all" if entry.endswith(".*") else "")
-    return collection.replace("-", "__").replace(".", "_")
+    return asset_name(entry)
 
 
 def backfill_of_job(job: str) -> str | None:
