@@ -29,7 +29,7 @@ from backfill_dagster_tests.worker.tiny import (
     tiny,
 )
 
-SOON = {"lease_seconds": 1}
+SOON = {"lease_seconds": 3}
 
 
 @asynccontextmanager
