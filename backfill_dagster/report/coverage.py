@@ -8,7 +8,7 @@ from typing import Any
 
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, RepoOutcome, Shard, Wanted
 from backfill_dagster.plan import Plan, PlanStore
-from backfill_dagster.progress import live_rows, outcome_of
+from backfill_dagster.progress import live_rows, outcome_of, pending_dids
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.report.reasons import REASONS
 from backfill_dagster.scope import load_selection
@@ -43,6 +43,7 @@ class Coverage:
         records_path: where the Parquet lies.
         dids: current DIDs of the plan.
         delisted: DIDs that have left the source; not counted anywhere else.
+        left: DIDs that a run would fetch (or a plan look up): also those reopened by a refresh or `backfill retry`.
         outcomes: outcome -> DIDs.
         hosts: host -> outcome -> DIDs; DIDs without a host under `_unroutable`.
         rows: record type -> live rows.
@@ -59,6 +60,7 @@ class Coverage:
     records_path: str
     dids: int = 0
     delisted: int = 0
+    left: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     hosts: dict[str, Counter[Outcome]] = field(default_factory=lambda: defaultdict(Counter))
     rows: Counter[str] = field(default_factory=Counter)
@@ -68,11 +70,6 @@ class Coverage:
     missing: dict[Outcome, Missing] = field(default_factory=lambda: defaultdict(Missing))
     columns: dict[str, dict[str, Counter[Outcome]]] = field(default_factory=dict)
     estimate: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def left(self) -> int:
-        """DIDs that are still to be fetched."""
-        return sum(count for outcome, count in self.outcomes.items() if not outcome.is_terminal)
 
     def to_json(self) -> dict[str, Any]:
         """One JSON object; counts of zero are left out."""
@@ -134,6 +131,10 @@ def build_coverage(state: BackfillState) -> Coverage:
                 coverage.delisted += 1
             else:
                 _count(coverage, host, planned, fold, wanted)
+        if key == UNROUTABLE_SHARD:
+            coverage.left += coverage.hosts[host][Outcome.PENDING]
+        else:
+            coverage.left += len(pending_dids(dids, fold, state.ledger.retry_marks(key), wanted))
         coverage.rows.update(live_rows(fold))
     for key in emptied:
         coverage.rows.update(live_rows(state.log(key).read()))

@@ -110,7 +110,14 @@ class ShardFetching:
         if isinstance(fetched, Missed):
             return fetched
         claim.is_really(len(fetched.body.data))
-        return await self._decode(fetched)
+        try:
+            decoded = await self._decode(fetched)
+        except UnprovenError:
+            fetched.body.close()
+            raise
+        # Not when cancelled: the writer thread may still be reading, and the body goes with its last reader.
+        fetched.body.close()
+        return decoded
 
     async def _decode(self, fetched: Fetched) -> RepoOutcome | Missed:
         """Check and write a repo; a signature that fails is judged against the account's key as it is now."""
@@ -122,8 +129,6 @@ class ShardFetching:
             return await self._decode_with_fresh_key(fetched, error)
         except InvalidRepoError as error:
             return self._invalid(fetched, error)
-        finally:
-            fetched.body.close()
 
     async def _add(self, fetched: Fetched, signing_key: str) -> RepoOutcome:
         # Shielded: a repo that the writer thread has begun is finished, whoever cancels the fetch.

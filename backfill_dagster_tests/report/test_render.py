@@ -25,6 +25,7 @@ def coverage() -> Coverage:
         generated_at="2026-11-23T19:00:00.000Z",
         records_path=f"/data/{HOSTILE}/records",
         dids=1234,
+        left=20,
         outcomes=Counter({Outcome.COMPLETE: 1200, Outcome.UNCHANGED: 11, Outcome.UNRESOLVABLE: 3, Outcome.PENDING: 20}),
         hosts={HOSTILE: Counter({Outcome.COMPLETE: 1200}), "b.example": Counter({Outcome.PENDING: 20})},
         rows=Counter({"post": 98765, HOSTILE: 1}),
