@@ -77,6 +77,8 @@ def plan_text(result: PlanResult, *, with_cost: bool = True) -> str:
         f"plan:   {counted(dids, 'DID')} in {counted(len(shard_keys(result)), 'shard')} "
         f"({result.new:,} new, {result.rerouted:,} rerouted, {result.delisted:,} delisted)",
     ]
+    if not result.listed:
+        lines.append("the source lists nobody now: the plan stayed as it was")
     if with_cost:
         lines.append(f"cost:   {result.estimate.text()}")
     if result.unroutable:
