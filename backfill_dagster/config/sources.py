@@ -141,7 +141,7 @@ class InlineSource(Block):
     """DIDs written into the YAML."""
 
     type: Literal["inline"] = Field(description="DIDs in the YAML itself.", examples=["inline"])
-    dids: Annotated[tuple[Entry, ...], Field(min_length=1, max_length=MAX_INLINE)] = Field(
+    dids: Annotated[tuple[Entry, ...], Field(max_length=MAX_INLINE)] = Field(
         description="The DIDs (or handles).", examples=["[did:plc:z72i7hdynmk6r22z27h6tvur]"]
     )
     keep_columns: KeepColumns = ()

@@ -119,7 +119,10 @@ class DocumentCache:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
-            raise StateError(
-                f"can't use the cache of DID documents {self._path} ({error}); make its folder writable, or delete "
-                "the file: it only saves requests"
-            ) from error
+            is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or "disk is full" in str(error)
+            remedy = (
+                "free space on that disk and start again"
+                if is_full
+                else "make its folder writable, or delete the file: it only saves requests"
+            )
+            raise StateError(f"can't use the cache of DID documents {self._path} ({error}); {remedy}") from error

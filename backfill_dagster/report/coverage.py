@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
+from backfill_dagster.errors import UsageError
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, RepoOutcome, Shard, Wanted
 from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.progress import live_rows, outcome_of, pending_dids
@@ -112,8 +113,11 @@ def build_coverage(state: BackfillState) -> Coverage:
     Raises:
         StateError: plan or a log can't be read.
         SourceError: a filter's list can't be read (it decides the scope).
+        UsageError: there is no plan to report on.
     """
     plan: Plan = PlanStore(state.store).read()
+    if plan.generation == 0:
+        raise UsageError(f"nothing is planned yet in {state.store.uri}: plan first")
     wanted = Wanted(load_selection(state.config).scope, plan.refresh)
     coverage = Coverage(
         name=state.config.name,

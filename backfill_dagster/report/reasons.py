@@ -13,7 +13,7 @@ REASONS: dict[Outcome, tuple[str, str]] = {
     Outcome.NOT_FOUND: ("the host has no such repo, though the DID document names it", "a refresh asks again"),
     Outcome.MOVED: ("the account has moved to another host since the plan", "plan again: it gets a shard there"),
     Outcome.UNRESOLVABLE: ("no DID document, or one without a PDS", "a refresh looks it up again"),
-    Outcome.INVALID_DID: ("the source's value is not a DID", "mend the source, or set identity.handle_resolver"),
+    Outcome.INVALID_DID: ("the source's value is neither a DID nor a handle that resolves", "mend the source"),
     Outcome.INVALID_REPO: ("the repo failed a check: CAR, CID, structure or signature", "a refresh tries again"),
     Outcome.TOO_LARGE: (
         "the repo is over processing.max_repo_mib",
@@ -21,7 +21,7 @@ REASONS: dict[Outcome, tuple[str, str]] = {
     ),
     Outcome.REFUSED_HOST: (
         "the host's address is private or no plain http(s) origin",
-        "none",
+        "on a network of your own: processing.allow_private_hosts: true, then `backfill retry --outcome refused_host`",
     ),
     Outcome.PURGED: ("removed by `backfill purge`", ""),
     Outcome.HTTP_ERROR: ("the host failed again and again", "run again"),

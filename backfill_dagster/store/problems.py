@@ -17,7 +17,7 @@ _REMEDIES = {
     errno.ENOTDIR: "a file lies where a folder is needed: move it away, or set another state.path",
     errno.EISDIR: "a folder lies where a file is needed: move it away, or set another state.path",
     errno.EEXIST: "something lies there already: move it away, or set another state.path",
-    errno.ENOENT: "the folder vanished while it was in use: start again",
+    errno.ENOENT: "the folder can't be made or has vanished: set another state.path, or start again",
     errno.ENAMETOOLONG: "its name is too long for this file system: set a shorter state.path",
     errno.EXDEV: "keep the whole state folder on one file system (no mounts or links inside)",
     errno.ELOOP: "a symbolic link leads in a circle: remove it",
