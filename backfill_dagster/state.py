@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from backfill_dagster.config import BackfillConfig, unavailable
 from backfill_dagster.effects import Effects
-from backfill_dagster.errors import UsageError
+from backfill_dagster.errors import StateError, UsageError
 from backfill_dagster.ledger import LeaseTable, Ledger, host_lease_table, open_ledger
+from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.log import ShardLog
 from backfill_dagster.store import ObjectStore, ensure_state, open_store, read_state
 
@@ -39,6 +40,24 @@ class BackfillState:
     def log(self, shard: str) -> ShardLog:
         """The shard's log."""
         return ShardLog(self.store, shard, nonce=self.effects.new_id)
+
+    def whole_fold(self, shard: str) -> Fold:
+        """The shard's log so far, for whoever is going to write: an index can't know more than what it indexes.
+
+        A ledger item is written after its entry, so a ledger ahead of the log proves that entries were lost; writing
+        on would use their numbers again, and nobody could tell old items from new ones.
+
+        Raises:
+            StateError: entries are missing at the log's end, or it can't be read.
+        """
+        newest = max(self.ledger.seqs(shard).values(), default=0)  # before the log: another writer may be at work
+        fold = self.log(shard).read()
+        if newest > fold.seq:
+            raise StateError(
+                f"{shard}: the ledger knows entry {newest} of its log, which ends at {fold.seq}; bring log/ back "
+                f"from a backup of {self.store.uri}, or move the ledger away: it is written again from the logs"
+            )
+        return fold
 
 
 def has_state(config: BackfillConfig) -> bool:

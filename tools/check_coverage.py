@@ -1,9 +1,13 @@
-"""Fails when one of the packages that hold the data falls under 90 % of lines and branches; silent when all is well."""
+"""Fails when a package that holds the data falls under 90 % of lines or branches; silent when all is well."""
 
 from __future__ import annotations
 
-import io
+import contextlib
+import json
+import os
 import sys
+import tempfile
+from pathlib import Path
 
 import coverage
 
@@ -17,11 +21,23 @@ def main() -> int:
     data.load()
     failed = False
     for package in PACKAGES:
-        percent = data.report(include=[f"*/backfill_dagster/{package}/*"], file=io.StringIO())
-        if percent < BOUND_PERCENT:
-            failed = True
-            print(f"coverage of {package}: {percent:.1f} %, the bound is {BOUND_PERCENT:.0f} %")
+        for what, percent in percentages(data, package).items():
+            if percent < BOUND_PERCENT:
+                failed = True
+                print(f"coverage of {package}: {percent:.1f} % of {what}, the bound is {BOUND_PERCENT:.0f} %")
     return 1 if failed else 0
+
+
+def percentages(data: coverage.Coverage, package: str) -> dict[str, float]:
+    """Lines and branches of a package that the tests went through, in percent."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(Path(os.devnull).open("w")):
+        out = Path(folder) / "coverage.json"
+        data.json_report(include=[f"*/backfill_dagster/{package}/*"], outfile=str(out))
+        totals = json.loads(out.read_bytes())["totals"]
+    return {
+        "lines": 100 * totals["covered_lines"] / max(totals["num_statements"], 1),
+        "branches": 100 * totals["covered_branches"] / max(totals["num_branches"], 1),
+    }
 
 
 if __name__ == "__main__":

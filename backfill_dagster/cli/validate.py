@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
-from backfill_dagster.config import BackfillConfig, load_config, unavailable
-from backfill_dagster.errors import ConfigError, UsageError
+from backfill_dagster.config import BackfillConfig, LoadedConfig, load_configs, unavailable
+from backfill_dagster.errors import UsageError
 from backfill_dagster.sources import open_source
 
 ROWS_SHOWN = 3
@@ -18,19 +18,18 @@ ROWS_SHOWN = 3
 @click.argument("config_paths", metavar="CONFIG...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--source", "with_source", is_flag=True, help="Also open the source and read its first rows.")
 def validate(config_paths: tuple[Path, ...], with_source: bool) -> int:
-    """Check configs, each with all its problems at once.
+    """Check configs, each with all its problems at once, and that no two share a name or a state path.
 
     Exits 2 when any has a problem.
     """
-    bad = [path for path in config_paths if not _is_valid(path, with_source)]
+    bad = [one for one in load_configs(dict.fromkeys(config_paths)) if not _is_valid(one, with_source)]
     return 2 if bad else 0
 
 
-def _is_valid(path: Path, with_source: bool) -> bool:
-    try:
-        config = load_config(path)
-    except ConfigError as error:
-        click.echo(str(error), err=True)
+def _is_valid(loaded: LoadedConfig, with_source: bool) -> bool:
+    path, config = loaded.path, loaded.config
+    if config is None:
+        click.echo(str(loaded.error), err=True)
         return False
     click.echo(f"{path}: valid ({config.name})")
     missing = unavailable(config)

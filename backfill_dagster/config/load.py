@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,6 +55,16 @@ def load_config_folder(folder: Path, environ: Mapping[str, str] | None = None) -
         paths = sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and not p.name.startswith("."))
     except OSError as error:
         raise ConfigError(f"config folder {folder} can't be read: {error.strerror}; set BACKFILL_CONFIG_DIR") from None
+    return load_configs(paths, environ)
+
+
+def load_configs(paths: Iterable[Path], environ: Mapping[str, str] | None = None) -> list[LoadedConfig]:
+    """Load files that are to live together: one broken never hides the others; a name or state path in two is an error.
+
+    Args:
+        paths: the files, in the order of the result.
+        environ: environment variables; default: the process's.
+    """
     return _without_clashes([_load(path, environ) for path in paths])
 
 

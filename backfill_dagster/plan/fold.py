@@ -21,7 +21,7 @@ from backfill_dagster.errors import StateError
 from backfill_dagster.model import PlannedDid
 from backfill_dagster.plan.generation import SCHEMA, planned_dids
 
-REMEDY = "restore it from a copy, or run `backfill repair`"
+REMEDY = "bring it back from a backup of the state folder"
 
 _BATCH_ROWS = 16_384
 

@@ -35,7 +35,7 @@ def log_unroutable(
     current = [one for one in planned if not one.delisted]
     outcomes = Counter(one.outcome or Outcome.PENDING for one in current)
     log = state.log(UNROUTABLE_SHARD)
-    fold = log.read()
+    fold = state.whole_fold(UNROUTABLE_SHARD)
     if not _news(state, current, fold, wanted) and not _unindexed(state, fold):
         return outcomes
     lease = Lease.acquire(

@@ -50,7 +50,7 @@ class ShardLog:
         """Fold the whole log; of no log, an empty fold.
 
         Args:
-            voids: seqs to take as unreadable, beyond those that the log lists itself; `backfill repair` passes them.
+            voids: seqs to take as unreadable, beyond those that the log lists itself.
 
         Raises:
             StateError: a gap, an entry that can't be read, a broken hash chain or a falling epoch; the text names the
@@ -213,8 +213,7 @@ class ShardLog:
 
     def _broken(self, seq: int, problem: str) -> StateError:
         return StateError(
-            f"{self._store.path(self.key(seq))} {problem}; bring it back from a backup, or let `backfill repair` count "
-            "it as empty and fetch its DIDs again"
+            f"{self._store.path(self.key(seq))} {problem}; bring it back from a backup of the state folder"
         )
 
     def _last_seq(self) -> int:

@@ -113,4 +113,4 @@ def open_part(store: ObjectStore, path: str) -> pq.ParquetFile:
 
 def _unreadable(store: ObjectStore, path: str, error: Exception) -> StateError:
     line = " ".join(str(error).split())
-    return StateError(f"can't read {store.path(path)}: {line}; `backfill repair` fetches its DIDs again")
+    return StateError(f"can't read {store.path(path)}: {line}; bring it back from a backup of the state folder")

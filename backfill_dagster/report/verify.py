@@ -1,6 +1,6 @@
 """The proof that a backfill's pieces agree: plan, shard logs, parts on disk, rows inside them, ledger.
 
-Reads only, and says each difference in one line with its place. Mending is recovery's and `backfill repair`'s business.
+Reads only, and says each difference in one line with its place. Mending is recovery's business.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ def _problems(state: BackfillState) -> Iterator[str]:
 
 def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> Iterator[str]:
     plan = PlanStore(state.store).read()
+    if plan.generation == 0 and _logged_shards(state):
+        yield "plan/: the logs know DIDs, and there is no plan; bring plan/ back from a backup, or plan again"
     live: set[str] = set()
     for shard, planned in _shards(state, plan):
         try:
@@ -161,7 +163,9 @@ def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[s
         seen.add(did)
         known = fold.dids.get(did)
         if known is None:
-            yield f"{shard}: the ledger has {did}, the log has not"
+            yield f"{shard}: the ledger has {did}, the log has not; bring log/ back from a backup"
+        elif known[1] < item.seq:
+            yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; bring log/ back"
         elif known[1] != item.seq:
             yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; the next run mends it"
         elif known[0] != item.result:

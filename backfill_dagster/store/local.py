@@ -130,8 +130,8 @@ class LocalStore:
             except FileNotFoundError as error:
                 if not self._is_file(target):
                     raise StateError(
-                        f"{target} is neither published nor in {self._root / STAGING}; `backfill repair` sets the "
-                        "DIDs of a lost part to pending"
+                        f"{target} is neither published nor in {self._root / STAGING}; "
+                        "bring it back from a backup of the state folder"
                     ) from error
                 touched.add(target.parent)
             except OSError as error:

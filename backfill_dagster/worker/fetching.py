@@ -91,6 +91,9 @@ class ShardFetching:
 
     async def _book_suspects(self) -> None:
         suspects, host_is_down = self._health.verdict()
+        # The last stubborn DIDs of a shard are no dead host: one cheap question tells.
+        if self._health.is_doubtful and await self._fetcher.host_answers(suspects[0].planned):
+            host_is_down = False
         for suspect in suspects:
             result = suspect.result
             if host_is_down:

@@ -34,6 +34,11 @@ class HostHealth:
         """Whether enough DIDs in a row got no answer."""
         return len(self._suspects) >= SUSPECTS_MAX
 
+    @property
+    def is_doubtful(self) -> bool:
+        """At the end of a run: too few suspects to call the host dead, and not one answer to call it alive."""
+        return bool(self._suspects) and not self.is_down and not self._answered
+
     def verdict(self) -> tuple[list[Missed], bool]:
-        """At the end of a run: the suspects left, and whether the host never answered at all."""
+        """At the end of a run: the suspects left, and whether the host is the reason."""
         return self._suspects, self.is_down or not self._answered

@@ -124,6 +124,16 @@ class RepoFetcher:
         answer = await self._ask(planned, lambda: self._client.get_latest_commit(planned.did))
         return answer if isinstance(answer, Missed) else answer.value
 
+    async def host_answers(self, planned: PlannedDid) -> bool:
+        """Whether the host answers a question that costs it nothing, whatever the answer is."""
+        try:
+            await self._attempt(lambda: self._client.get_repo_status(planned.did))
+        except TransientError as error:
+            return not _is_host_level(error)
+        except PermanentError:
+            return True
+        return True
+
     async def _ask(self, planned: PlannedDid, call: Callable[[], Awaitable[T]]) -> Answer[T] | Missed:
         """One question to the host, with its retries; a 429 is waited out and costs no retry."""
         attempts = faults = throttled = 0

@@ -65,7 +65,7 @@ async def run_shard(
     wanted = Wanted(selection.scope, plan.refresh)
     numbers = RunNumbers()
     log = state.log(shard.key)
-    at_least = log.read().epoch + 1
+    at_least = state.whole_fold(shard.key).epoch + 1
     with writer_thread(shard.key) as on_writer:
         async with held_leases(state, shard.key, shard.host, run_id, at_least_epoch=at_least) as leases:
 

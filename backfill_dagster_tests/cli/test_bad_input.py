@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +114,10 @@ def test_debug_shows_the_traceback_wherever_it_stands(folder: Path, backfill: Co
 def test_a_defect_is_one_line_that_says_it_is_one(
     folder: Path, backfill: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path) -> None:
+    def broken(paths: Iterable[Path]) -> None:
         raise RuntimeError("odd")
 
-    monkeypatch.setattr("backfill_dagster.cli.validate.load_config", broken)
+    monkeypatch.setattr("backfill_dagster.cli.validate.load_configs", broken)
     ran = backfill("validate", folder / "x.yaml")
     assert (ran.code, ran.err) == (1, "backfill: unexpected RuntimeError: odd (a defect; --debug shows where)\n")
 
@@ -123,10 +125,10 @@ def test_a_defect_is_one_line_that_says_it_is_one(
 def test_an_error_of_the_system_names_the_file(
     folder: Path, backfill: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: Path) -> None:
-        raise PermissionError(13, "Permission denied", str(path))
+    def broken(paths: Iterable[Path]) -> None:
+        raise PermissionError(13, "Permission denied", str(next(iter(paths))))
 
-    monkeypatch.setattr("backfill_dagster.cli.validate.load_config", broken)
+    monkeypatch.setattr("backfill_dagster.cli.validate.load_configs", broken)
     ran = backfill("validate", folder / "x.yaml")
     assert (ran.code, ran.err.count("\n")) == (1, 1)
     assert ran.err.startswith(f"backfill: {folder}/x.yaml: Permission denied; ")
@@ -183,6 +185,18 @@ def test_a_report_to_an_unwritable_place(config: Path, folder: Path, backfill: C
     ran = backfill("report", config, "--out", folder / "file" / "below")
     assert (ran.code, ran.out) == (1, "")
     assert ran.err == f"backfill: can't write {folder}/file/below: Not a directory; name another folder with --out\n"
+
+
+def test_validate_sees_what_two_files_share(folder: Path, source: Path, backfill: Command) -> None:
+    one, two = folder / "one.yaml", folder / "two.yaml"
+    for path in (one, two):
+        block = {"name": "same", "source": {"type": "sqlite", "path": str(source)}, "record_types": ["app.bsky.*"]}
+        path.write_text(json.dumps({"backfill": block}))
+    ran = backfill("validate", one, two)
+    assert ran.code == 2
+    assert f"backfill.name is the same as in {two}" in ran.err
+    assert f"backfill.state.path is the same as in {one}" in ran.err
+    assert backfill("validate", one, one).code == 0
 
 
 def test_validate_looks_at_every_file(folder: Path, source: Path, backfill: Command) -> None:

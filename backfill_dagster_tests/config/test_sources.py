@@ -76,10 +76,6 @@ def test_sources(block: dict[str, Any], source: object) -> None:
             ['backfill.source.path: not accepted, found "s3://B/x"; accepted: an S3 address s3://bucket/key'],
         ),
         (
-            {"type": "inline", "dids": []},
-            ["backfill.source.dids: not accepted, found a list of 0; accepted: a list of at least 1"],
-        ),
-        (
             {"type": "inline", "dids": ["a", 5]},
             ["backfill.source.dids[1]: not accepted, found 5; accepted: text on one line"],
         ),

@@ -215,7 +215,7 @@ def test_a_gap_is_named_with_the_remedy(store: PlanStore, tmp_path: Path) -> Non
     with pytest.raises(StateError) as caught:
         store.read()
     assert str(caught.value) == (
-        f"generation 2 of the plan is missing ({path}): restore it from a copy, or run `backfill repair`"
+        f"generation 2 of the plan is missing ({path}): bring it back from a backup of the state folder"
     )
 
 
@@ -243,14 +243,14 @@ def test_a_file_without_its_metadata_is_named(
     with pytest.raises(StateError) as caught:
         store.read()
     assert str(caught.value).startswith(f"{path} can't be read as a generation of the plan ({said}")
-    assert str(caught.value).endswith("): restore it from a copy, or run `backfill repair`")
+    assert str(caught.value).endswith("): bring it back from a backup of the state folder")
 
 
 def test_a_file_under_another_generations_name_is_named(store: PlanStore, tmp_path: Path) -> None:
     grown(store, [did("a")], [did("b")])
     (first,) = tmp_path.rglob("000001.parquet")
     first.with_name("000003.parquet").write_bytes(first.read_bytes())
-    with pytest.raises(StateError, match=r"000003\.parquet says that it is generation 1 of the plan: restore it"):
+    with pytest.raises(StateError, match=r"000003\.parquet says that it is generation 1 of the plan: bring it back"):
         store.read()
 
 

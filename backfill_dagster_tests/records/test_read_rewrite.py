@@ -91,7 +91,7 @@ def test_a_vanished_part_is_told_apart_from_an_unreadable_one(tmp_path: Path) ->
     fold, store = two_batches(tmp_path), LocalStore(tmp_path)
     path = Path(store.find(next(key for key in fold.parts if "like" in key)))
     path.write_bytes(b"no Parquet at all")
-    with pytest.raises(StateError, match=r"can't read .*; `backfill repair`") as caught:
+    with pytest.raises(StateError, match=r"can't read .*; bring it back") as caught:
         live_rows(store, fold, "like")
     assert not isinstance(caught.value, ObjectMissingError)
     path.unlink()

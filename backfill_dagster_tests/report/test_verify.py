@@ -139,8 +139,8 @@ def test_ledger_items_that_are_gone_changed_or_made_up(state: BackfillState) -> 
         [
             f"{shard}: the ledger lacks {first}; the next run mends it",
             f"{shard}: the ledger's item of {second} differs from the log's",
-            f"{shard}: the ledger has {third} at seq 99, the log at {seq}; the next run mends it",
-            f"{shard}: the ledger has did:plc:nobody, the log has not",
+            f"{shard}: the ledger has {third} at seq 99, the log at {seq}; bring log/ back",
+            f"{shard}: the ledger has did:plc:nobody, the log has not; bring log/ back from a backup",
         ]
     )
 
@@ -199,7 +199,7 @@ def test_a_log_that_can_not_be_read_does_not_hide_the_rest(state: BackfillState)
     path.write_bytes(path.read_bytes()[:-5])
     problems = verify_backfill(state)
     assert problems[0].startswith(f"{path} can't be read")
-    assert "`backfill repair`" in problems[0]
+    assert "bring it back from a backup" in problems[0]
     assert len(problems) > len(parts_of(state)), "its parts are nobody's then"
 
 
@@ -250,3 +250,17 @@ def test_very_many_differences_are_bounded(state: BackfillState, monkeypatch: py
     problems = verify_backfill(state)
     assert len(problems) == 4
     assert problems[-1] == "and more: only the first 3 are shown"
+
+
+def test_a_plan_that_is_gone(state: BackfillState) -> None:
+    shutil.rmtree(root_of(state) / "plan")
+    problems = verify_backfill(state)
+    assert problems[0].startswith("plan/: the logs know DIDs, and there is no plan; ")
+
+
+def test_a_log_that_ends_too_early(state: BackfillState) -> None:
+    log = sorted((root_of(state) / "log" / only_shard(state)).iterdir())
+    log[-1].unlink()
+    lost = [problem for problem in verify_backfill(state) if "bring log/ back" in problem]
+    assert lost
+    assert all("the log has not" in problem or "at seq" in problem for problem in lost)

@@ -76,7 +76,7 @@ class StoreContract:
         store.publish(["r/1"])
         store.publish(["r/1", "r/2"])
         assert [info.key for info in store.list("r/")] == ["r/1", "r/2"]
-        with pytest.raises(StateError, match=r"r/3 is neither published nor in .*staging; `backfill repair`"):
+        with pytest.raises(StateError, match=r"r/3 is neither published nor in .*staging; bring it back"):
             store.publish(["r/3"])
 
     def test_an_exception_while_staging_leaves_nothing(self, store: ObjectStore) -> None:

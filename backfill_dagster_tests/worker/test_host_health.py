@@ -50,6 +50,21 @@ def test_so_many_in_a_row_are_the_host() -> None:
     assert health.verdict() == ([missed(number) for number in range(SUSPECTS_MAX)], True)
 
 
+async def test_a_stubborn_did_alone_is_no_dead_host(folder: Path) -> None:
+    """Run after run: the first has neighbours that answer, the second asks for nobody else."""
+    async with tiny(repos=5, median=3) as network:
+        bad = network.dids[0]
+        await network.set_faults([Fault(kind="status", status=503, did=bad, path="com.atproto.sync.getRepo")])
+        with state_of(folder, network) as state:
+            for _ in range(3):
+                came = await run_all(state)
+                assert {did for did, outcome in came.outcomes.items() if outcome == "http_error"} == {bad}
+                assert not any(result.host_down or result.stopped for result in came.done.results.values())
+            await network.set_faults([])
+            assert set((await run_all(state)).outcomes.values()) == {"complete"}
+            assert_sound(state)
+
+
 @pytest.mark.parametrize("fault", [{"kind": "down"}, {"kind": "status", "status": 502}], ids=["refused", "bad gateway"])
 async def test_a_dead_host_ends_its_shards_early_and_no_others(folder: Path, fault: dict[str, Any]) -> None:
     async with tiny(repos=20, hosts=2, median=3) as network:

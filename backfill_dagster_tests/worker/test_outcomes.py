@@ -79,7 +79,7 @@ async def one_did(folder: Path, network: LocalNetwork, did: str, **changes: obje
         ({"kind": "malformed_json"}, "http_error", "ServerFault"),
         ({"kind": "reset"}, "pending", "HostDown"),
         ({"kind": "truncate_chunked"}, "pending", "HostDown"),
-        ({"kind": "truncate_gzip"}, "pending", "HostDown"),
+        ({"kind": "truncate_gzip"}, "http_error", "Network"),
         ({"kind": "status", "status": 503}, "pending", "HostDown"),
         ({"kind": "down"}, "pending", "HostDown"),
         ({"kind": "rate_limit_html"}, "pending", "RateLimited"),

@@ -157,6 +157,24 @@ async def test_a_ledger_of_an_earlier_day_is_brought_up_to_date(folder: Path, ne
         assert_sound(state)
 
 
+async def test_a_log_that_ends_before_its_ledger_is_refused(folder: Path, network: LocalNetwork) -> None:
+    """Writing on would use the lost entries' numbers again, and nobody could tell old items from new ones."""
+    with state_of(folder, network) as state:
+        await run_all(state)
+        shard = only_shard(state)
+        log = sorted((Path(str(state.config.state_path)) / "log" / shard).iterdir())
+        content = log[-1].read_bytes()
+        log[-1].unlink()
+        asked = network.pds_requests()
+        with pytest.raises(StateError, match=r"the ledger knows entry .* bring log/ back"):
+            await run_all(state)
+        assert network.pds_requests() == asked
+        log[-1].write_bytes(content)
+        await run_all(state)
+        assert network.pds_requests() == asked
+        assert_sound(state)
+
+
 async def test_a_ledger_of_another_state_is_refused(folder: Path, network: LocalNetwork) -> None:
     other = own_folder(folder, "other")
     (other / "workspace.yaml").touch()
