@@ -5,6 +5,7 @@ The other blocks are in sources.py, blocks.py and outputs.py; reading the file i
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
@@ -129,14 +130,14 @@ class BackfillConfig(Block):
             lines: path -> line, of a file.
         """
         lines = lines or {}
-        if not isinstance(mapping, Mapping) or ROOT_KEY not in mapping or len(mapping) != 1:
-            return None, [Problem(path="", message=_root_message(mapping))]
+        if not isinstance(mapping, Mapping) or ROOT_KEY not in mapping:
+            return None, [_no_root(mapping)]
         old = legacy_problem(mapping[ROOT_KEY], lines)
         if old is not None:
             return None, [old]
         expander = Expander(environ, lines)
         data = expander.expand(mapping[ROOT_KEY], (ROOT_KEY,))
-        problems = expander.problems
+        problems = [*_strays(mapping, lines), *expander.problems]
         try:
             config = cls.model_validate(data)
         except ValidationError as error:
@@ -248,10 +249,18 @@ def _clashes_beside(data: object, problems: Sequence[Problem], lines: Mapping[Ke
     return [Problem(path=path_text(path), line=lines.get(path), message=clashes)]
 
 
-def _root_message(mapping: object) -> str:
+def _no_root(mapping: object) -> Problem:
     if mapping is None:
-        return "the file is empty; `backfill init` writes a starter"
+        return Problem(path="", message="the file is empty; `backfill init` writes a starter")
+    one_key = "a config has one key at its root, `backfill:`, with everything below it"
     if not isinstance(mapping, Mapping):
-        return "not a mapping; a config has one key at its root, `backfill:`, with everything below it"
-    others = ", ".join(str(key)[:40] for key in list(mapping)[:5] if key != ROOT_KEY) or "none"
-    return f"a config has one key at its root, `backfill:`, with everything below it; other keys found: {others}"
+        return Problem(path="", message=f"not a mapping; {one_key}")
+    others = [str(key)[:40] for key in list(mapping)[:5]]
+    nearest = ROOT_KEY if difflib.get_close_matches(ROOT_KEY, others, n=1) else None
+    return Problem(path="", message=f"{one_key}; other keys found: {', '.join(others) or 'none'}", nearest=nearest)
+
+
+def _strays(mapping: Mapping[Any, object], lines: Mapping[KeyPath, int]) -> list[Problem]:
+    """Keys beside `backfill:`; what is below it is looked at all the same."""
+    message = "unknown key; a config has one key at its root, `backfill:`"
+    return [Problem(path=str(key)[:40], line=lines.get((key,)), message=message) for key in mapping if key != ROOT_KEY]

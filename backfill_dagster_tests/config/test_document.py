@@ -131,15 +131,19 @@ def test_a_bomb_is_refused(tmp_path: Path) -> None:
             ROOT + "name",
         ),
         ("{}", ROOT + "none"),
-        (
-            "backfill: {}\nmore: 1\n",
-            ROOT + "more",
-        ),
+        ("backfil: {}\n", ROOT + "backfil; did you mean backfill?"),
         ("backfill: 5\n", "line 1: backfill: not accepted, found 5; accepted: a block of keys (a mapping)"),
     ],
 )
 def test_files_that_are_no_config(tmp_path: Path, text: str, problem: str) -> None:
     assert error_lines(write(tmp_path, text)) == [problem]
+
+
+def test_a_stray_key_at_the_root_hides_nothing(tmp_path: Path) -> None:
+    lines = error_lines(write(tmp_path, "backfill:\n  name: X\nmore: 1\n"))
+    assert lines[0] == "4 problems"
+    assert "line 3: more: unknown key; a config has one key at its root, `backfill:`" in lines
+    assert any(line.startswith("line 2: backfill.name: not accepted") for line in lines)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
