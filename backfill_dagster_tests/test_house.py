@@ -17,7 +17,7 @@ README_LINES = range(5, 21)
 PACKAGES = sorted({path.parent for path in files("*.py", under="backfill_dagster")} - {ROOT / "backfill_dagster"})
 TEST_PACKAGES = sorted({path.parent for path in files("*.py", under="backfill_dagster_tests")})
 
-OWN_FOLDERS = "|".join(("work", "farm", "root"))
+OWN_FOLDERS = "|".join(("work", "root", "Users"))
 MACHINE_PATH = re.compile(rf"(?<![\w.}}~*])/(?:{OWN_FOLDERS})(?![\w*-])")
 
 

@@ -94,27 +94,13 @@ async def make_plan(
     source = open_source(state.config.source, state.config.resolve)
     version = source.version()
     candidates = Candidates.of(islice(source.rows(), limit))
+    noted = {"source_description": source.describe(), "source_version": version, "run_id": run_id}
     for _ in range(RACE_TRIES_MAX):
-        store = PlanStore(state.store)
-        before = store.read()
+        before = PlanStore(state.store).read()
         planner = _Planner(state, before, refresh=refresh)
         await planner.route(candidates, resolver, handle_resolver, on_resolved)
         # An empty source is a mistake far more often than a wish to delist everybody.
-        rows = planner.changes() if candidates.count else []
-        if candidates.count == 0 or not (rows or refresh):
-            plan: Plan | None = before
-        else:
-            cost = _estimate(state, planner.hosts())
-            metadata = {
-                "refresh": before.refresh + (1 if refresh else 0),
-                "config_hash": state.config.config_hash,
-                "source_description": source.describe(),
-                "source_version": version,
-                "created_at": state.effects.now_text(),
-                "run_id": run_id,
-                "estimate": cost.to_json(),
-            }
-            plan = store.append(before, rows, metadata)
+        plan = _commit(state, before, planner, noted, refresh=refresh) if candidates.count else before
         if plan is not None:
             break
     else:
@@ -134,6 +120,23 @@ async def make_plan(
         estimate=_estimate(state, planner.hosts()),
         source=source.describe(),
     )
+
+
+def _commit(
+    state: BackfillState, before: Plan, planner: _Planner, noted: Mapping[str, str], *, refresh: bool
+) -> Plan | None:
+    """Append what has changed as one generation: the commit point. None when another plan took its number."""
+    rows = planner.changes()
+    if not rows and not refresh:
+        return before
+    metadata = {
+        **noted,
+        "refresh": before.refresh + (1 if refresh else 0),
+        "config_hash": state.config.config_hash,
+        "created_at": state.effects.now_text(),
+        "estimate": _estimate(state, planner.hosts()).to_json(),
+    }
+    return PlanStore(state.store).append(before, rows, metadata)
 
 
 def _estimate(state: BackfillState, dids_by_host: Mapping[str, int]) -> Estimate:
