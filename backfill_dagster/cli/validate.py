@@ -18,9 +18,9 @@ ROWS_SHOWN = 3
 @click.argument("config_paths", metavar="CONFIG...", type=click.Path(path_type=Path), nargs=-1, required=True)
 @click.option("--source", "with_source", is_flag=True, help="Also open the source and read its first rows.")
 def validate(config_paths: tuple[Path, ...], with_source: bool) -> int:
-    """Check configs, each with all its problems at once, and that no two share a name or a state path.
+    """Check configs, each with all its problems at once.
 
-    Exits 2 when any has a problem.
+    No two may share a name or a state path. Exits 2 when any has a problem.
     """
     bad = [one for one in load_configs(dict.fromkeys(config_paths)) if not _is_valid(one, with_source)]
     return 2 if bad else 0
