@@ -5,8 +5,7 @@ Source: https://web.plc.directory/spec/v0.1/did-plc. Caching, retries and readin
 
 from __future__ import annotations
 
-import re
-
+from backfill_dagster.atproto.did import is_plc_did
 from backfill_dagster.effects import Effects
 from backfill_dagster.errors import NotFoundError
 from backfill_dagster.identity.service_url import service_url
@@ -15,8 +14,6 @@ from backfill_dagster.net.answers import is_rate_limit, json_object, rate_limite
 
 DOCUMENT_MAX_BYTES = 1024 * 1024
 ACCEPT = {"Accept": "application/did+ld+json, application/json"}
-
-_PLC_DID = re.compile(r"did:plc:[a-z2-7]{24}")
 
 
 class PlcDirectory:
@@ -38,7 +35,7 @@ class PlcDirectory:
             RateLimitedError: 429; the limiter has been told, so asking again waits.
             TransientError: its other kinds, when the directory doesn't answer or makes no sense.
         """
-        if _PLC_DID.fullmatch(did) is None:
+        if not is_plc_did(did):
             raise NotFoundError(
                 f"{did[:100]} can't exist: did:plc is followed by 24 characters of a-z and 2-7",
                 error_code="InvalidPlcDid",

@@ -1,6 +1,7 @@
 """One item per DID to look things up in, retry marks, and the leases that keep runs out of each other's way."""
 
 from backfill_dagster.ledger.base import Ledger, ShardSummary
+from backfill_dagster.ledger.behind import items_behind
 from backfill_dagster.ledger.item import item_attributes, item_from_attributes
 from backfill_dagster.ledger.lease import Lease
 from backfill_dagster.ledger.lease_record import LeaseRecord, LeaseTable
@@ -17,6 +18,7 @@ __all__ = [
     "host_lease_table",
     "item_attributes",
     "item_from_attributes",
+    "items_behind",
     "lock_folder",
     "open_ledger",
 ]

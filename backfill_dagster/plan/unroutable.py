@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from itertools import islice
 
 from backfill_dagster import __version__
-from backfill_dagster.ledger import Lease, ShardSummary
+from backfill_dagster.ledger import Lease, ShardSummary, items_behind
 from backfill_dagster.model import UNROUTABLE_SHARD, LedgerItem, Outcome, PlannedDid, RepoOutcome, Wanted
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.state import BackfillState
@@ -82,13 +82,7 @@ def _news(state: BackfillState, current: Iterable[PlannedDid], fold: Fold, wante
 
 
 def _unindexed(state: BackfillState, fold: Fold) -> list[LedgerItem]:
-    """What the log says and the ledger doesn't yet."""
-    known = state.ledger.seqs(UNROUTABLE_SHARD)
-    return [
-        LedgerItem(backfill=state.config.name, shard=UNROUTABLE_SHARD, seq=seq, result=result)
-        for did, (result, seq) in fold.dids.items()
-        if known.get(did, 0) < seq
-    ]
+    return items_behind(state.ledger, fold.dids, backfill=state.config.name, shard=UNROUTABLE_SHARD)
 
 
 def _result(state: BackfillState, one: PlannedDid, wanted: Wanted, run_id: str) -> RepoOutcome:

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 
-from backfill_dagster.ledger import Ledger
-from backfill_dagster.model import LedgerItem
+from backfill_dagster.ledger import Ledger, items_behind
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.store import ObjectStore
 
@@ -36,12 +35,7 @@ def publish_live_parts(store: ObjectStore, fold: Fold, shard: str) -> None:
 
 def mend_ledger(ledger: Ledger, fold: Fold, *, backfill: str, shard: str) -> None:
     """Write the ledger items whose seq is older than the log's."""
-    known = ledger.seqs(shard)
-    stale = [
-        LedgerItem(backfill=backfill, shard=shard, seq=seq, result=result)
-        for did, (result, seq) in fold.dids.items()
-        if known.get(did, 0) < seq
-    ]
+    stale = items_behind(ledger, fold.dids, backfill=backfill, shard=shard)
     for start in range(0, len(stale), LEDGER_CHUNK):
         ledger.put(stale[start : start + LEDGER_CHUNK])
 
