@@ -84,6 +84,8 @@ def open_state(
     read_only: bool = False,
     effects: Effects | None = None,
     environ: Mapping[str, str] | None = None,
+    open_store: Callable[[BackfillConfig], ObjectStore] = open_store,
+    open_ledger: Callable[..., Ledger] = open_ledger,
     host_lease_table: Callable[[Mapping[str, str]], LeaseTable] = host_lease_table,
 ) -> Iterator[BackfillState]:
     """Open (or begin) the state of a config; closes the ledger at the end.
@@ -94,6 +96,8 @@ def open_state(
         read_only: for commands that only look: implies `create=False`, and the ledger can't be written.
         effects: clocks, randomness, waiting.
         environ: environment variables; default: the process's.
+        open_store: config -> its store.
+        open_ledger: config and `read_only` -> its ledger.
         host_lease_table: the leases on PDS hosts.
 
     Raises:
