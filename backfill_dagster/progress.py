@@ -18,6 +18,8 @@ def outcome_of(did: str, fold: Fold, wanted: Wanted) -> Outcome:
     A refresh doesn't turn a known outcome into pending here: what is known stays known until the new attempt ends.
     """
     known = fold.dids.get(did)
+    if known is not None and known[0].outcome is Outcome.PURGED:
+        return Outcome.PURGED
     if known is None or known[0].scope != wanted.scope:
         return Outcome.PENDING
     return known[0].outcome
@@ -69,6 +71,6 @@ def live_rows(fold: Fold, dids: Iterable[str] | None = None) -> Counter[str]:
 def has_rewrites(fold: Fold) -> bool:
     """Whether superseded rows still lie in live parts: such a shard counts as having work.
 
-    A DID is only ever superseded when it had rows, and a rewrite (an entry with removes) takes out all of them.
+    A DID is only ever superseded when it had rows, and the last entry of a rewrite says how far it went.
     """
     return any(seq > fold.rewritten_seq for seq in fold.superseded.values())

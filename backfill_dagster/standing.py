@@ -11,6 +11,7 @@ from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, Wanted
 from backfill_dagster.plan import Plan
 from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
 from backfill_dagster.records.fold import Fold
+from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.state import BackfillState
 
 
@@ -25,7 +26,8 @@ class ShardStanding:
         rows: record type -> live rows.
         pending: DIDs that a run would fetch.
         left_behind: DIDs with rows here that have moved to another shard, which has them too.
-        has_work: whether a run has something to do: pending DIDs, superseded rows, or to finish what the last one left.
+        has_work: whether a run has something to do: pending DIDs, superseded or purged rows, or to finish what the last
+            one left.
     """
 
     shard: str
@@ -44,6 +46,7 @@ def shard_standing(
     wanted: Wanted,
     shard: str,
     summary: ShardSummary | None,
+    purges: Purges,
 ) -> ShardStanding:
     """One shard's account: what the plan says of it, against its log and the ledger's summary.
 
@@ -56,6 +59,7 @@ def shard_standing(
         pending = len(pending_dids(planned, fold, state.ledger.retry_marks(shard), wanted))
     behind = left_behind(state, plan, planned, fold, shard)
     is_finished = (summary.seq if summary else 0) == fold.seq
+    is_clean = not has_rewrites(fold) and not has_open_purges(fold, [one.did for one in planned], purges)
     return ShardStanding(
         shard=shard,
         dids=sum(not one.delisted for one in planned),
@@ -63,8 +67,27 @@ def shard_standing(
         rows=live_rows(fold),
         pending=pending,
         left_behind=len(behind),
-        has_work=pending > 0 or bool(behind) or has_rewrites(fold) or not is_finished,
+        has_work=pending > 0 or bool(behind) or not is_clean or not is_finished,
     )
+
+
+def has_open_purges(fold: Fold, members: Iterable[str], purges: Purges) -> bool:
+    """Whether a shard's log doesn't say yet that every order about its accounts was carried out.
+
+    Args:
+        fold: the log.
+        members: the DIDs that the plan gives the shard.
+        purges: all orders.
+    """
+    if not purges.dids and not purges.uris:
+        return False
+    known = [*members, *fold.dids]
+    return bool(purges.open_dids(fold, known) or purges.open_uris(fold, known))
+
+
+def logged_shards(state: BackfillState) -> set[str]:
+    """Every shard that has a log, also those that the plan doesn't name any more."""
+    return {info.key.split("/")[1] for info in state.store.list("log/")}
 
 
 def left_behind(state: BackfillState, plan: Plan, planned: Sequence[PlannedDid], fold: Fold, shard: str) -> list[str]:
@@ -90,11 +113,13 @@ def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardSta
     """Every shard's account by key, the reserved shard last; one pass over the plan."""
     wanted = Wanted(scope, plan.refresh)
     summaries = state.ledger.summaries()
+    purges = Purges.of(PurgeLog(state.store).read())
     standings = {
-        key: shard_standing(state, plan, planned, wanted, key, summaries.get(key)) for key, planned in plan.by_shard()
+        key: shard_standing(state, plan, planned, wanted, key, summaries.get(key), purges)
+        for key, planned in plan.by_shard()
     }
     for emptied in [key for key in [*plan.shards(), UNROUTABLE_SHARD] if key not in standings]:
-        standings[emptied] = shard_standing(state, plan, [], wanted, emptied, summaries.get(emptied))
+        standings[emptied] = shard_standing(state, plan, [], wanted, emptied, summaries.get(emptied), purges)
     reserved = standings.pop(UNROUTABLE_SHARD)
     return [*(standings[key] for key in sorted(standings)), reserved]
 

@@ -16,7 +16,7 @@ from backfill_dagster.errors import StateError, UsageError
 from backfill_dagster.ledger import LeaseTable, Ledger, host_lease_table, open_ledger
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.log import ShardLog
-from backfill_dagster.store import ObjectStore, ensure_state, open_store, read_state
+from backfill_dagster.store import ObjectStore, ensure_state, open_store, read_state, restore_state
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,22 @@ def has_state(config: BackfillConfig) -> bool:
         return ledger.state_id() is not None
     finally:
         ledger.close()
+
+
+def restore_marker(config: BackfillConfig) -> bool:
+    """Write a lost `state.json` again, if the ledger still knows whose state this is; whether it did.
+
+    Raises:
+        UsageError, StateError: as `open_state`.
+    """
+    _refuse_unavailable(config)
+    store = open_store(config)
+    ledger = open_ledger(config, read_only=True)
+    try:
+        state_id = ledger.state_id()
+    finally:
+        ledger.close()
+    return state_id is not None and restore_state(store, config.name, state_id)
 
 
 @contextmanager

@@ -64,3 +64,8 @@ def is_at_uri(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def author_of(uri: str) -> str:
+    """The authority of a record's AT URI, which is a DID in all that this project makes; nothing is checked."""
+    return uri.removeprefix("at://").partition("/")[0]

@@ -1,7 +1,7 @@
 """The Merkle search tree: all records of a repo by key, read in order with every rule of its form checked.
 
 One set of entries has exactly one tree, so anything else is refused: a lax reader accepts duplicate keys, shared
-subtrees and negative prefixes. Nothing here knows commits or decodes records.
+subtrees and negative prefixes. Nothing here knows commits or decodes records; building trees lives in `mst_build`.
 Source: https://atproto.com/specs/repository#mst-structure
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeAlias
 
@@ -19,16 +21,44 @@ from backfill_dagster.errors import InvalidRepoError
 
 KEY_MAX_BYTES = 1024
 
-_KEY = re.compile(rb"[a-zA-Z0-9_~.:-]+/[a-zA-Z0-9_~.:-]+")
-_NULL = b"\xf6"
-_LINK_HEAD = b"\xd8\x2a\x58\x25\x00" + DAG_CBOR_CID_PREFIX
-_INT_HEADS = tuple(cbor_head(0, number) for number in range(KEY_MAX_BYTES + 1))
-_BYTES_HEADS = tuple(cbor_head(2, number) for number in range(KEY_MAX_BYTES + 1))
-# {"k": <rest>, "p": <prefix>, "t": <right>, "v": <value>}
-_ENTRY_FORMAT = b"\xa4\x61k%b%b\x61p%b\x61t%b\x61v" + _LINK_HEAD.replace(b"%", b"%%") + b"%b"
+MAX_LEVEL = 128
+"""No key is on a higher level: a sha256 has 128 pairs of bits."""
+
+KEY_SYNTAX = re.compile(rb"[a-zA-Z0-9_~.:-]+/[a-zA-Z0-9_~.:-]+")
+"""The syntax of a key, but for its length."""
+
+# The canonical form of a node: NODE_START, the head of its list, its entries, NODE_LEFT, link or null.
+NODE_START, NODE_LEFT = b"\xa2\x61e", b"\x61l"
+NULL = b"\xf6"
+LINK_HEAD = b"\xd8\x2a\x58\x25\x00" + DAG_CBOR_CID_PREFIX
+"""Of a link to a DAG-CBOR block; what follows is the CID without its prefix."""
+
+INT_HEADS = tuple(cbor_head(0, number) for number in range(KEY_MAX_BYTES + 1))
+BYTES_HEADS = tuple(cbor_head(2, number) for number in range(KEY_MAX_BYTES + 1))
+ENTRY_FORMAT = b"\xa4\x61k%b%b\x61p%b\x61t%b\x61v" + LINK_HEAD.replace(b"%", b"%%") + b"%b"
+"""`{"k": <rest>, "p": <prefix>, "t": <right>, "v": <value>}`, the head of `rest` apart, `value` without its prefix."""
 
 _Entry: TypeAlias = tuple[bytes, bytes, bytes | None]
 """Key, CID of the record, CID of the subtree between this key and the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """A subtree that a partial CAR lacks: nothing in it is newer than what the CAR was asked for.
+
+    Not every key that once was between `after` and `before` is in it: see `mst_build.find_subtree`.
+
+    Attributes:
+        after: all its keys are above this one; empty when none comes before it.
+        before: all its keys are below this one; None when none comes after it.
+        cid: of its root node (36 bytes); `mst_build.subtree_cid` says whether given entries are its whole content.
+        level: of its root node; -1 (unknown) when the whole tree is absent.
+    """
+
+    after: str
+    before: str | None
+    cid: bytes
+    level: int
 
 
 def key_depth(key: bytes) -> int:
@@ -44,7 +74,9 @@ def walk_mst(car: Car, data_cid: bytes, partial: bool = False) -> list[tuple[str
     return list(iter_mst(car, data_cid, partial))
 
 
-def iter_mst(car: Car, data_cid: bytes, partial: bool = False) -> Iterator[tuple[str, bytes]]:
+def iter_mst(
+    car: Car, data_cid: bytes, partial: bool = False, gaps: list[Gap] | None = None
+) -> Iterator[tuple[str, bytes]]:
     """Walk a tree in key order.
 
     Checked on the way: exact fields and types, canonical encoding, key syntax (two parts in the characters of record
@@ -56,6 +88,7 @@ def iter_mst(car: Car, data_cid: bytes, partial: bool = False) -> Iterator[tuple
         car: where the nodes are.
         data_cid: CID of the root node (36 bytes).
         partial: leave out subtrees whose node isn't in the CAR, instead of refusing them.
+        gaps: gets the subtrees left out, in key order.
 
     Yields:
         Key (`<collection>/<rkey>`) and CID of the record; that the record's block is there is not checked.
@@ -75,6 +108,8 @@ def iter_mst(car: Car, data_cid: bytes, partial: bool = False) -> Iterator[tuple
                 raise _invalid(subtree, "it is referenced twice")
             seen.add(subtree)
             if partial and subtree not in car.blocks:
+                if gaps is not None:
+                    gaps.append(Gap(last_key.decode(), _next_key(stack), subtree, -1 if depth is None else depth))
                 break
             left, entries = _read_node(car, subtree)
             depth = _check_levels(subtree, left, entries, depth)
@@ -99,6 +134,14 @@ def iter_mst(car: Car, data_cid: bytes, partial: bool = False) -> Iterator[tuple
         else:
             stack.pop()
             subtree = None
+
+
+def _next_key(stack: list[tuple[Iterator[_Entry], int]]) -> str | None:
+    """The key that the walk comes to next when it goes into no subtree; it stays where it is."""
+    for rest_of_node, _ in reversed(stack):
+        for key, _, _ in copy(rest_of_node):
+            return key.decode()
+    return None
 
 
 def _check_levels(cid: bytes, left: bytes | None, entries: list[_Entry], depth: int | None) -> int:
@@ -136,7 +179,7 @@ def _read_node(car: Car, cid: bytes) -> tuple[bytes | None, list[_Entry]]:
     if left is not None and type(left) is not bytes:
         raise _invalid(cid, "its field l is not a link")
     entries: list[_Entry] = []
-    encoded = [b"\xa2\x61e", cbor_head(4, len(fields["e"]))]
+    encoded = [NODE_START, cbor_head(4, len(fields["e"]))]
     key = b""
     for entry in fields["e"]:
         if type(entry) is not dict or len(entry) != 4:
@@ -151,12 +194,12 @@ def _read_node(car: Car, cid: bytes) -> tuple[bytes | None, list[_Entry]]:
         if rest[:1] <= key[prefix : prefix + 1]:
             raise _invalid(cid, f"the key after {key.decode()} is not above it, or its prefix could be longer")
         key = key[:prefix] + rest
-        if len(key) > KEY_MAX_BYTES or _KEY.fullmatch(key) is None:
+        if len(key) > KEY_MAX_BYTES or KEY_SYNTAX.fullmatch(key) is None:
             raise _invalid(cid, f"{key[:100]!r} is not a key <collection>/<rkey>")
         entries.append((key, value, right))
-        tree = _NULL if right is None else _LINK_HEAD + right[4:]
-        encoded.append(_ENTRY_FORMAT % (_BYTES_HEADS[len(rest)], rest, _INT_HEADS[prefix], tree, value[4:]))
-    encoded += (b"\x61l", _NULL if left is None else _LINK_HEAD + left[4:])
+        tree = NULL if right is None else LINK_HEAD + right[4:]
+        encoded.append(ENTRY_FORMAT % (BYTES_HEADS[len(rest)], rest, INT_HEADS[prefix], tree, value[4:]))
+    encoded += (NODE_LEFT, NULL if left is None else LINK_HEAD + left[4:])
     # The decoder accepts what encodes the same values in other bytes (byte strings for links, long forms of integers);
     # this also covers the names of an entry's fields.
     if b"".join(encoded) != block:

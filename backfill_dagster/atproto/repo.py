@@ -13,7 +13,7 @@ from backfill_dagster.atproto.car import LENGTH_MASK, BlockIndex, Car, CarData, 
 from backfill_dagster.atproto.cid import cid_text
 from backfill_dagster.atproto.commit import Commit, read_commit
 from backfill_dagster.atproto.keys import check_signature, parse_did_key
-from backfill_dagster.atproto.mst import iter_mst
+from backfill_dagster.atproto.mst import Gap, iter_mst
 from backfill_dagster.errors import InvalidRepoError, InvalidSignatureError
 
 Verify: TypeAlias = Literal["full", "structure", "off"]
@@ -34,7 +34,8 @@ class Repo:
         entries: all records in key order; of a partial repo those whose block the CAR has. Collection and record key
             have the characters of keys but need not be an NSID and a record key.
         blocks: the CAR's blocks.
-        absent: collection and record key of what a partial repo lists without having the block.
+        absent: what a partial repo lists without having the block, in key order.
+        gaps: the parts of the tree that a partial repo lacks, in key order.
     """
 
     did: str
@@ -44,7 +45,13 @@ class Repo:
     signature_checked: bool
     entries: list[RepoEntry]
     blocks: BlockIndex
-    absent: list[tuple[str, str]] = field(default_factory=list)
+    absent: list[RepoEntry] = field(default_factory=list)
+    gaps: list[Gap] = field(default_factory=list)
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether `entries` are all records of the repo, which they may be even if it was read as a partial one."""
+        return not self.gaps and not self.absent
 
     def block(self, cid: bytes) -> bytes:
         """The bytes of a record's block; KeyError when the CAR doesn't have it."""
@@ -75,17 +82,36 @@ def open_repo(
         raise InvalidRepoError(f"the commit is of {commit.did[:100]}, not of {did}", error_code="DidMismatch")
     if verify == "full":
         _check_commit_signature(commit, signing_key)
-    absent: list[tuple[str, str]] = []
+    entries, absent, gaps = _read_entries(car, commit.data, partial)
     return Repo(
         did=did,
         rev=commit.rev,
         commit_cid=cid_text(car.root),
         version=commit.version,
         signature_checked=verify == "full",
-        entries=_read_entries(car, commit.data, absent if partial else None),
+        entries=entries,
         blocks=car.blocks,
         absent=absent,
+        gaps=gaps,
     )
+
+
+def proves_record(data: CarData, *, did: str, root: bytes, key: str, cid: str) -> bool:
+    """Whether a CAR (the answer to sync.getRecord) shows that a commit has a record under a key.
+
+    Args:
+        data: the CAR.
+        did: whose repo it is.
+        root: CID of a commit that has been checked (36 bytes).
+        key: `<collection>/<rkey>`.
+        cid: text of the CID that the record has to have.
+
+    Raises:
+        InvalidRepoError: the CAR is no part of a repo.
+    """
+    repo = open_repo(data, did=did, signing_key=None, verify="structure", partial=True)
+    shown = {f"{collection}/{rkey}": found for collection, rkey, found in (*repo.entries, *repo.absent)}
+    return repo.commit_cid == cid_text(root) and key in shown and cid_text(shown[key]) == cid
 
 
 def _check_commit_signature(commit: Commit, signing_key: str | None) -> None:
@@ -101,26 +127,30 @@ def _check_commit_signature(commit: Commit, signing_key: str | None) -> None:
     check_signature(key, commit.signed_bytes, commit.sig)
 
 
-def _read_entries(car: Car, data_cid: bytes, absent: list[tuple[str, str]] | None) -> list[RepoEntry]:
+def _read_entries(car: Car, data_cid: bytes, partial: bool) -> tuple[list[RepoEntry], list[RepoEntry], list[Gap]]:
+    """Entries whose block is there, entries whose block isn't, absent subtrees."""
     entries: list[RepoEntry] = []
+    absent: list[RepoEntry] = []
+    gaps: list[Gap] = []
     places = car.blocks.places
     record_bytes = 0
     last_collection = ""
-    for key, cid in iter_mst(car, data_cid, absent is not None):
+    for key, cid in iter_mst(car, data_cid, partial, gaps):
         collection, _, rkey = key.partition("/")
-        place = places.get(cid)
-        if place is None:
-            if absent is not None:
-                absent.append((collection, rkey))
-                continue
-            raise InvalidRepoError(f"the CAR lacks the record {key}: was it cut short?", error_code="MissingBlock")
-        record_bytes += place & LENGTH_MASK
         if collection != last_collection:
             last_collection = collection
-        entries.append((last_collection, rkey, cid))  # one string for all of a collection's records
+        entry = (last_collection, rkey, cid)  # one string for all of a collection's records
+        place = places.get(cid)
+        if place is not None:
+            record_bytes += place & LENGTH_MASK
+            entries.append(entry)
+        elif partial:
+            absent.append(entry)
+        else:
+            raise InvalidRepoError(f"the CAR lacks the record {key}: was it cut short?", error_code="MissingBlock")
     if record_bytes > car.expansion_limit_bytes:
         raise InvalidRepoError(
             f"its entries add up to {record_bytes} bytes of records, from a CAR of {car.size_bytes}",
             error_code="TooMuchExpansion",
         )
-    return entries
+    return entries, absent, gaps

@@ -9,10 +9,14 @@ from collections.abc import Sequence
 import click
 
 from backfill_dagster import __version__
+from backfill_dagster.cli.compact import compact
 from backfill_dagster.cli.demo import demo
 from backfill_dagster.cli.init import init
 from backfill_dagster.cli.localnet import localnet
 from backfill_dagster.cli.plan import plan
+from backfill_dagster.cli.purge import purge
+from backfill_dagster.cli.query import query
+from backfill_dagster.cli.repair import repair
 from backfill_dagster.cli.report import report
 from backfill_dagster.cli.retry import retry
 from backfill_dagster.cli.run import run
@@ -37,7 +41,13 @@ def cli(debug: bool) -> None:
     """
 
 
-for command in (init, validate, plan, run, status, report, retry, verify, localnet, demo):
+COMMANDS = (
+    *(init, validate, plan, run, status, report, query),
+    *(retry, verify, repair, compact, purge),
+    *(localnet, demo),
+)
+
+for command in COMMANDS:
     cli.add_command(command)
 
 

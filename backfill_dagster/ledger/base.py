@@ -39,8 +39,12 @@ class Ledger(Protocol):
         """The leases on this backfill's shards."""
         ...
 
-    def put(self, items: Sequence[LedgerItem]) -> None:
+    def put(self, items: Sequence[LedgerItem], *, over_any: bool = False) -> None:
         """Write items; one whose shard and DID already stand at the same or a higher seq is left as it is.
+
+        Args:
+            items: of this backfill.
+            over_any: whatever stands: to mend what a sealed log proves wrong.
 
         Raises:
             ValueError: an item of another backfill.

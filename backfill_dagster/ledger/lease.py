@@ -80,7 +80,7 @@ class Lease:
 
         A lease that was never held, was released, or whose owner is a dead process of this machine is taken at once.
         Otherwise the beat is watched on this process's own monotonic clock until it moves (held) or has stood still
-        for the longer of the two `lease_seconds` (taken).
+        for the longer of the two `lease_seconds` (taken); time that this process didn't look at it doesn't count.
 
         Args:
             table: where leases are.
@@ -185,7 +185,14 @@ class Lease:
                 return False
             self._released = True
             try:
-                return _set(self._table, self._record, replace(self._record, released=True))
+                if _set(self._table, self._record, replace(self._record, released=True)):
+                    return True
+                found = self._table.read(self.name)  # one's own still, if the reply to a beat got lost
+                return (
+                    found is not None
+                    and found.token == self._record.token
+                    and _set(self._table, found, replace(found, released=True))
+                )
             except StateError:
                 return False  # this is often called while another error is on its way, which matters more
 
@@ -215,16 +222,21 @@ def _takeable(
 ) -> LeaseRecord | None:
     """The record as it may be replaced; waits until that is sure."""
     first = record = table.read(name)
-    since = monotonic()
+    watched_seconds = 0.0
     while record is not None and not record.released and not is_dead(_process_of(record), own):
         patience_seconds = max(lease_seconds, record.lease_seconds)
         if not wait or record != first:
             raise _held(name, record)
-        left_seconds = since + patience_seconds - monotonic()
+        left_seconds = patience_seconds - watched_seconds
         if left_seconds <= 0:
             break
-        sleep(min(left_seconds, patience_seconds / _LOOKS_PER_LEASE))
+        look_seconds = min(left_seconds, patience_seconds / _LOOKS_PER_LEASE)
+        slept_at = monotonic()
+        sleep(look_seconds)
         record = table.read(name)
+        # A look that took longer was a stall of one's own, or of the table: nobody has watched the owner meanwhile, and
+        # what stopped the challenger may have stopped the owner too.
+        watched_seconds += min(look_seconds, monotonic() - slept_at)
     return record
 
 

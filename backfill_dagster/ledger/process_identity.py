@@ -17,7 +17,10 @@ PROC = Path("/proc")
 
 @dataclass(frozen=True, slots=True)
 class ProcessIdentity:
-    """One process of one boot in one pid namespace; empty texts where the system doesn't say."""
+    """One process of one boot in one pid namespace; empty texts where the system doesn't say.
+
+    The time namespace goes with the pid namespace: start times are told by the reader's.
+    """
 
     pid: int
     boot_id: str
@@ -37,11 +40,15 @@ def own_identity(proc: Path = PROC) -> ProcessIdentity:
     """This process."""
     pid = os.getpid()
     started = _stat(pid, proc)
+    if started is None or _link(proc / "self") != str(pid):
+        # No /proc, or that of another pid namespace (a container with its host's): the pids in it are other processes.
+        return ProcessIdentity(pid=pid, boot_id="", pid_namespace="", pid_started=0)
+    namespaces = [_link(proc / "self/ns" / kind) for kind in ("pid", "time")]
     return ProcessIdentity(
         pid=pid,
         boot_id=_read(proc / "sys/kernel/random/boot_id"),
-        pid_namespace=_link(proc / "self/ns/pid"),
-        pid_started=started[1] if started else 0,
+        pid_namespace=" ".join(namespaces).strip() if namespaces[0] else "",
+        pid_started=started[1],
     )
 
 

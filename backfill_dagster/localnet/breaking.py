@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from aiohttp import web
 
 from backfill_dagster.localnet.faults import Fault
-from backfill_dagster.localnet.replies import HTML_429, Reply, xrpc_error
+from backfill_dagster.localnet.replies import CAR_CONTENT_TYPE, HTML_429, Reply, xrpc_error
 from backfill_dagster.localnet.sending import GZIP, Answer, gzipped, hang_up, make_response, send, write_body
 
 _HOUR_SECONDS = 3600.0
@@ -75,6 +75,38 @@ def _trailing_garbage(reply: Reply, fault: Fault) -> Reply:
     return dataclasses.replace(reply, body=reply.body + b"\x37" * (100 if fault.bytes is None else fault.bytes))
 
 
+def _empty_car(reply: Reply, fault: Fault) -> Reply:
+    sections = _car_sections(reply)
+    return dataclasses.replace(reply, body=sections[0]) if sections else reply
+
+
+def _drop_block(reply: Reply, fault: Fault) -> Reply:
+    header, *blocks = _car_sections(reply) or [reply.body]
+    number = -1 if fault.block is None else fault.block
+    if -len(blocks) <= number < len(blocks):
+        del blocks[number]
+    return dataclasses.replace(reply, body=b"".join((header, *blocks)))
+
+
+def _car_sections(reply: Reply) -> list[bytes]:
+    """The sections of a CAR, header first; none when the reply is none."""
+    if reply.status != 200 or reply.content_type != CAR_CONTENT_TYPE:
+        return []
+    body, at, out = reply.body, 0, []
+    while at < len(body):
+        size = shift = 0
+        begin = at
+        while True:
+            byte = body[at]
+            size |= (byte & 0x7F) << shift
+            at, shift = at + 1, shift + 7
+            if byte < 0x80:
+                break
+        at += size
+        out.append(body[begin:at])
+    return out
+
+
 def _redirect(reply: Reply, fault: Fault) -> Reply:
     return Reply(302, b"", "text/plain", {"Location": fault.location or "http://localhost:1/"})
 
@@ -90,6 +122,9 @@ _INSTEAD: Mapping[str, Callable[[Reply, Fault], Reply]] = {
     "trailing_garbage": _trailing_garbage,
     "redirect": _redirect,
     "wrong_repo": lambda reply, _: reply,
+    "whole_repo": lambda reply, _: reply,
+    "empty_car": _empty_car,
+    "drop_block": _drop_block,
 }
 
 
@@ -188,7 +223,7 @@ async def _send_pieces(
     request: web.Request, reply: Reply, pieces: AsyncIterator[bytes], headers: Mapping[str, str]
 ) -> Answer:
     response = web.StreamResponse(headers=dict(headers))
-    response.content_type = "application/vnd.ipld.car"
+    response.content_type = CAR_CONTENT_TYPE
     await response.prepare(request)
     async for piece in pieces:
         if piece:

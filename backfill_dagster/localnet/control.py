@@ -50,6 +50,7 @@ class Control:
             "/move": self.move,
             "/status": self.status,
             "/rotate_key": self.rotate_key,
+            "/import_anew": self.import_anew,
             "/faults": self.set_faults,
             "/requests/reset": self.reset_requests,
         }
@@ -128,6 +129,11 @@ class Control:
         """Give an account a new key: `{did, sign_again: true}`; false leaves the commit signed by the old one."""
         key = self._world.rotate_key(_text(body, "did"), sign_again=body.get("sign_again") is not False)
         return {**self.describe(_text(body, "did")), "key": key.did_key}
+
+    async def import_anew(self, body: Json) -> Json:
+        """Have the repo imported by its host: `{did, sign_again: true}`; false keeps the commit as it was imported."""
+        self._world.import_anew(_text(body, "did"), sign_again=body.get("sign_again") is not False)
+        return self.describe(_text(body, "did"))
 
     async def set_faults(self, body: Json) -> Json:
         """Put faults in force: `{faults: [...], replace: false}`; an empty list with replace clears them."""

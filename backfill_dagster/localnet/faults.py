@@ -35,13 +35,27 @@ KINDS: Mapping[str, str] = {
     "flip_byte": "the byte at `bytes` (the middle) of the body has another value",
     "trailing_garbage": "`bytes` (100) more at the end of the body",
     "wrong_repo": "the repo of another account",
+    "whole_repo": "the whole repo, whatever `since` says",
+    "empty_car": "the CAR's header alone, with the true root",
+    "drop_block": "the CAR without its block number `block` (-1: the last one)",
     "redirect": "302 to `location`",
     "down": "connection refused (whole hosts only; with `after`: from that request on)",
 }
 """Kind -> what happens; the defaults of its parameters in brackets."""
 
 _BODY_KINDS = frozenset(
-    {"truncate_gzip", "truncate_body", "flip_byte", "trailing_garbage", "wrong_repo", "gzip_bomb", "flood"}
+    {
+        "truncate_gzip",
+        "truncate_body",
+        "flip_byte",
+        "trailing_garbage",
+        "wrong_repo",
+        "whole_repo",
+        "empty_car",
+        "drop_block",
+        "gzip_bomb",
+        "flood",
+    }
 )
 GET_REPO = "com.atproto.sync.getRepo"
 SERVICES = ("plc", "web")
@@ -61,7 +75,7 @@ class Fault:
         after: this many matching requests are answered well first.
         times: this many are not; None: for ever.
         status, body, headers: of the answer.
-        bytes, seconds, location: parameters of the kind.
+        bytes, block, seconds, location: parameters of the kind.
         shown: how often it was shown.
     """
 
@@ -75,6 +89,7 @@ class Fault:
     body: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     bytes: int | None = None
+    block: int | None = None
     seconds: float | None = None
     location: str | None = None
     shown: int = 0
@@ -129,6 +144,7 @@ _TYPES: Mapping[str, tuple[type, ...]] = {
     "body": (str,),
     "headers": (dict,),
     "bytes": (int,),
+    "block": (int,),
     "seconds": (int, float),
     "location": (str,),
 }

@@ -57,6 +57,8 @@ def pds_front(hall: Hall, number: int, buckets: Buckets, go_down: GoDown) -> Han
         query = dict(request.query)
         if fault is not None and fault.kind == "wrong_repo":
             query["did"] = _somebody_else(hall.world, number, did)
+        if fault is not None and fault.kind == "whole_repo":
+            query.pop("since", None)
         reply = await host.answer(method, query)
         reply = dataclasses.replace(reply, headers={**reply.headers, **allowance.headers})
         if fault is not None:

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 import orjson
 
+CAR_CONTENT_TYPE = "application/vnd.ipld.car"
+
 
 @dataclass(frozen=True, slots=True)
 class Reply:

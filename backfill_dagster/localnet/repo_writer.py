@@ -29,7 +29,8 @@ class RepoBytes:
 
     Attributes:
         root: the commit's CID, 36 bytes.
-        rev: the commit's rev; empty for a version 2 repo, which has none.
+        rev: the repo's rev by its host's word: the commit's, or a later one when the repo was imported as it was
+            (`import_anew`); empty for a version 2 repo, which has none.
         header: the CAR header section.
         body: all block sections, newest rev first.
         revs_us: per section, the moment (us) of the commit that first had the block; descending.
@@ -85,7 +86,7 @@ def write_repo(did: str, key: SigningKey, records: Iterable[NewRecord], *, creat
         cid = cid_of(record.block)
         entries.append(Entry(record.key.encode(), cid, record.rev_us))
         known = blocks.get(cid)
-        if known is None or known.rev_us < record.rev_us:
+        if known is None or record.rev_us < known.rev_us:
             blocks[cid] = Block(record.rev_us, cid, record.block)
     entries.sort()
     rev_us = max((entry.rev_us for entry in entries), default=created_us)
@@ -95,18 +96,20 @@ def write_repo(did: str, key: SigningKey, records: Iterable[NewRecord], *, creat
 
 def _pack(did: str, key: SigningKey, data_cid: bytes, blocks: list[Block], *, rev_us: int, clock_id: int) -> RepoBytes:
     """Sign the commit over a tree and lay the blocks out."""
-    rev = tid(rev_us, clock_id)
-    commit = signed_commit(did, key, data_cid, rev)
+    commit = signed_commit(did, key, data_cid, tid(rev_us, clock_id))
     root = cid_of(commit)
-    blocks.append(Block(rev_us, root, commit))
-    blocks.sort(reverse=True)
+    return _lay_out(root, [*blocks, Block(rev_us, root, commit)], rev_us=rev_us, clock_id=clock_id)
+
+
+def _lay_out(root: bytes, blocks: list[Block], *, rev_us: int, clock_id: int) -> RepoBytes:
+    blocks = sorted(blocks, reverse=True)
     body = bytearray()
     ends = array("Q")
     for _, cid, block in blocks:
         body += section(cid, block)
         ends.append(len(body))
     revs_us = array("Q", (block.rev_us for block in blocks))
-    return RepoBytes(root, rev, car_header(root), bytes(body), revs_us, ends, clock_id)
+    return RepoBytes(root, tid(rev_us, clock_id), car_header(root), bytes(body), revs_us, ends, clock_id)
 
 
 def signed_commit(did: str, key: SigningKey, data_cid: bytes, rev: str) -> bytes:
@@ -169,6 +172,32 @@ def _field(data: Any, name: str) -> Any:
     return data[name]
 
 
+def record_proof(repo: RepoBytes, key: str) -> bytes:
+    """The CAR that shows whether a record is there: commit, the nodes on the way to its key, and the record if it is.
+
+    Args:
+        repo: not a verbatim one.
+        key: `<collection>/<rkey>`.
+    """
+    blocks = blocks_of(repo)
+    path = [repo.root]
+    subtree: bytes | None = _field(_decoded(blocks, repo.root), "data")
+    while subtree is not None:
+        path.append(subtree)
+        node = _decoded(blocks, subtree)
+        subtree, before = node["l"], b""
+        for entry in node["e"]:
+            before = before[: entry["p"]] + entry["k"]
+            if before.decode() > key:
+                break
+            subtree = entry["t"]
+            if before.decode() == key:
+                path.append(entry["v"])
+                subtree = None
+                break
+    return car_header(repo.root) + b"".join(section(cid, blocks[cid].block) for cid in path)
+
+
 def commit_changes(
     repo: RepoBytes, did: str, key: SigningKey, changes: Mapping[str, bytes | None], *, rev_us: int
 ) -> RepoBytes:
@@ -203,3 +232,23 @@ def commit_changes(
     for node in nodes:
         kept[node.cid] = old.get(node.cid, node)
     return _pack(did, key, root, list(kept.values()), rev_us=rev_us, clock_id=repo.clock_id)
+
+
+def import_anew(repo: RepoBytes, did: str, key: SigningKey, *, rev_us: int, sign_again: bool) -> RepoBytes:
+    """The same records as a PDS has them after importRepo: every block under one new rev, whatever it had before.
+
+    Args:
+        repo: the repo before (not a verbatim one).
+        did: the account.
+        key: what the new commit is signed with.
+        rev_us: moment of the import, later than the last commit.
+        sign_again: whether the account's first write follows, an empty one. Without it the commit is the imported one,
+            whose own rev is older than that of its blocks: the reference PDS doesn't sign what it imports.
+    """
+    old = blocks_of(repo)
+    blocks = [Block(rev_us, cid, block.block) for cid, block in old.items()]
+    if not sign_again:
+        return _lay_out(repo.root, blocks, rev_us=rev_us, clock_id=repo.clock_id)
+    data_cid = _field(_decoded(old, repo.root), "data")
+    tree = [block for block in blocks if block.cid != repo.root]
+    return _pack(did, key, data_cid, tree, rev_us=rev_us, clock_id=repo.clock_id)

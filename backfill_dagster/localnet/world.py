@@ -15,7 +15,7 @@ from backfill_dagster.localnet.generate import generate_repo
 from backfill_dagster.localnet.given_car import GivenCar
 from backfill_dagster.localnet.mix import is_reply, record_counts, record_type
 from backfill_dagster.localnet.options import LocalnetOptions
-from backfill_dagster.localnet.repo_writer import RepoBytes, blocks_of, commit_changes, keys_of
+from backfill_dagster.localnet.repo_writer import RepoBytes, blocks_of, commit_changes, import_anew, keys_of
 from backfill_dagster.localnet.shelf import RepoShelf
 from backfill_dagster.localnet.signing import SigningKey
 from backfill_dagster.localnet.tids import EPOCH_END_US
@@ -158,6 +158,23 @@ class World:
         self.shelf.pin(did, repo)
         self._changed_counts[did] = _count(repo)
         account.signature_ok = True
+        return repo
+
+    def import_anew(self, did: str, *, sign_again: bool = True) -> RepoBytes:
+        """Let a host have imported the repo: all its blocks are new to it, so any `since` gets all of them.
+
+        Args:
+            did: the account.
+            sign_again: whether an empty commit follows; without, the commit stays the one that was imported.
+
+        Raises:
+            UsageError: as `change_records`.
+        """
+        account = self.account(did)
+        rev_us = self.next_commit_us(did)
+        repo = import_anew(self.shelf.get(did), did, account.key, rev_us=rev_us, sign_again=sign_again)
+        self.shelf.pin(did, repo)
+        account.signature_ok = account.signature_ok or sign_again
         return repo
 
     def next_commit_us(self, did: str) -> int:

@@ -92,11 +92,11 @@ async def make_plan(
         StateError: the state can't be written, or other planners kept winning.
     """
     source = open_source(state.config.source, state.config.resolve)
-    version = source.version()
-    candidates = Candidates.of(islice(source.rows(), limit))
-    noted = {"source_description": source.describe(), "source_version": version, "run_id": run_id}
     for _ in range(RACE_TRIES_MAX):
+        # In this order: a look at the source that is older than the plan would delist whom the plan has just got.
         before = PlanStore(state.store).read()
+        noted = {"source_description": source.describe(), "source_version": source.version(), "run_id": run_id}
+        candidates = Candidates.of(islice(source.rows(), limit))
         planner = _Planner(state, before, refresh=refresh)
         await planner.route(candidates, resolver, handle_resolver, on_resolved)
         # An empty source is a mistake far more often than a wish to delist everybody.
@@ -156,6 +156,7 @@ class _Planner:
         self._state = state
         self._refresh = refresh
         self._before: dict[str, PlannedDid] = {one.did: one for one in before.rows()}
+        self._shards = [Shard.parse(key) for key in before.shards()]
         self._now: dict[str, PlannedDid] = {}
         self._did_of_handle: dict[str, list[str]] = defaultdict(list)
         for one in self._before.values():
@@ -257,8 +258,11 @@ class _Planner:
                 self._try_again(shard.key, did)
 
     def _places(self, leaving: set[str]) -> Counter[Shard]:
-        """Shard -> places taken; a DID that left the source keeps its place, one that changes host leaves it."""
-        places: Counter[Shard] = Counter()
+        """Shard -> places taken; a DID that left the source keeps its place, one that changes host leaves it.
+
+        A shard that everybody has left stays among them: the last one of a host is the last one that ever was.
+        """
+        places: Counter[Shard] = Counter(dict.fromkeys(self._shards, 0))
         for did, known in self._before.items():
             if known.shard != UNROUTABLE_SHARD:
                 now = self._now.get(did, known)

@@ -148,18 +148,23 @@ class PlanStore:
         if metadata["refresh"] < base.refresh:
             raise ValueError(f"refresh can't go back from {base.refresh} to {metadata['refresh']}")
         number = base.generation + 1
-        noted = {**metadata, "generation": number}
-        if not self._store.put_if_absent(generation_key(number), generation_bytes(rows, noted)):
+        key, noted = generation_key(number), {**metadata, "generation": number}
+        data = generation_bytes(rows, noted)
+        # A number that these very bytes have taken is one's own: the reply to an earlier try got lost.
+        if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
             return None
-        return Plan(number, metadata["refresh"], noted, (*base._paths, self._store.path(generation_key(number))))
+        return Plan(number, metadata["refresh"], noted, (*base._paths, self._store.path(key)))
 
     def _generations(self) -> list[int]:
+        """All numbers up to the highest one listed. A listing may miss what is created meanwhile: asked for by name."""
         matches = (_KEY.fullmatch(info.key) for info in self._store.list(PREFIX))
-        numbers = sorted(int(match[1]) for match in matches if match is not None)
-        for expected, number in enumerate(numbers, 1):
-            if number != expected:
-                missing = self._store.path(generation_key(expected))
-                raise StateError(f"generation {expected} of the plan is missing ({missing}): {REMEDY}")
+        listed = {int(match[1]) for match in matches if match is not None}
+        numbers: list[int] = []
+        for number in range(1, max(listed, default=0) + 1):
+            if number not in listed and not self._store.exists(generation_key(number)):
+                missing = self._store.path(generation_key(number))
+                raise StateError(f"generation {number} of the plan is missing ({missing}): {REMEDY}")
+            numbers.append(number)
         return numbers
 
     def _metadata(self, number: int) -> dict[str, Any]:

@@ -33,9 +33,10 @@ def log_unroutable(
         FencedError: another planner took over.
     """
     current = [one for one in planned if not one.delisted]
-    outcomes = Counter(one.outcome or Outcome.PENDING for one in current)
     log = state.log(UNROUTABLE_SHARD)
     fold = state.whole_fold(UNROUTABLE_SHARD)
+    purged = {did for did, (result, _) in fold.dids.items() if result.outcome is Outcome.PURGED}
+    outcomes = Counter(Outcome.PURGED if one.did in purged else one.outcome or Outcome.PENDING for one in current)
     if not _news(state, current, fold, wanted) and not _unindexed(state, fold):
         return outcomes
     lease = Lease.acquire(
@@ -70,6 +71,8 @@ def _news(state: BackfillState, current: Iterable[PlannedDid], fold: Fold, wante
         known = fold.dids.get(one.did)
         if known is not None:
             result, seq = known
+            if result.outcome is Outcome.PURGED:
+                continue
             is_same = (result.outcome, result.error_code or "", result.scope) == (
                 one.outcome,
                 one.error_code,

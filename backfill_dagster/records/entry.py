@@ -56,6 +56,8 @@ class LogEntry:
         supersedes: DIDs whose rows in parts of a lower seq are dead from here on.
         purged: DIDs and AT URIs that may never be stored again.
         voids: seqs of entries that can't be read and count as empty (`backfill repair`).
+        rewritten: with this entry every row that was superseded up to this seq is out of the live parts; 0: it says
+            nothing about that.
         prev: `own` of the entry before; empty for the first, and after an entry that can't be read.
         own: sha256 (hex) of this entry's JSON without `own`.
     """
@@ -72,13 +74,15 @@ class LogEntry:
     supersedes: Sequence[str] = ()
     purged: Sequence[str] = ()
     voids: Sequence[int] = ()
+    rewritten: int = 0
     prev: str = ""
     own: str = ""
 
     @property
     def is_seal(self) -> bool:
         """Whether it carries nothing but its epoch."""
-        return not (self.adds or self.removes or self.dids or self.supersedes or self.purged or self.voids)
+        content = (self.adds, self.removes, self.dids, self.supersedes, self.purged, self.voids, self.rewritten)
+        return not any(content)
 
     def sealed(self) -> LogEntry:
         """The same entry with `own` set."""
@@ -86,7 +90,7 @@ class LogEntry:
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: keys sorted, no spaces, UTF-8. Texts that UTF-8 can't say get `?` for the odd characters."""
-        return _dumps(_fields(self) | {"own": self.own})
+        return canonical_json(_fields(self) | {"own": self.own})
 
     @classmethod
     def from_bytes(cls, data: bytes) -> LogEntry:
@@ -109,7 +113,7 @@ class LogEntry:
 
 def outcome_bytes(result: RepoOutcome) -> int:
     """Bytes that one DID adds to an entry, exactly."""
-    return len(_dumps({result.did: result.to_json()})) - len("{}") + len(",")
+    return len(canonical_json({result.did: result.to_json()})) - len("{}") + len(",")
 
 
 def entry_bytes(
@@ -151,7 +155,8 @@ def _fields(entry: LogEntry) -> dict[str, Any]:
     }
 
 
-def _dumps(content: Any) -> bytes:
+def canonical_json(content: Any) -> bytes:
+    """Keys sorted, no spaces, UTF-8; texts that UTF-8 can't say get `?` for the odd characters."""
     try:
         return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
     except orjson.JSONEncodeError:
@@ -170,7 +175,7 @@ def _printable(value: Any) -> Any:
 
 
 def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_dumps(content)).hexdigest()
+    return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -182,17 +187,19 @@ def _checked(content: Mapping[str, Any]) -> dict[str, Any]:
         "run_id": _text(content["run_id"]),
         "scope": _text(content["scope"]),
         "refresh": _number(content["refresh"]),
-        "adds": [_part(part) for part in content["adds"]],
+        "adds": [part_from_json(part) for part in content["adds"]],
         "removes": _texts(content["removes"]),
         "dids": {did: RepoOutcome.from_json(did, result) for did, result in content["dids"].items()},
         "supersedes": _texts(content["supersedes"]),
         "purged": _texts(content["purged"]),
         "voids": [_number(seq) for seq in content["voids"]],
+        "rewritten": _rewritten(content),
         "prev": _text(content["prev"]),
     }
 
 
-def _part(content: Mapping[str, Any]) -> Part:
+def part_from_json(content: Mapping[str, Any]) -> Part:
+    """Read a part back from its JSON form; KeyError or TypeError when it isn't one."""
     record_type = content["record_type"]
     return Part(
         path=_text(content["path"]),
@@ -201,6 +208,13 @@ def _part(content: Mapping[str, Any]) -> Part:
         bytes=_number(content["bytes"]),
         sha256=_text(content["sha256"]),
     )
+
+
+def _rewritten(content: Mapping[str, Any]) -> int:
+    """Entries of the first version say it by having removes: they rewrote everything in one entry."""
+    if "rewritten" in content:
+        return _number(content["rewritten"])
+    return _number(content["seq"]) if content["removes"] else 0
 
 
 def _text(value: object) -> str:

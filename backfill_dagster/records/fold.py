@@ -36,7 +36,7 @@ class Fold:
         parts: live parts by path, oldest first.
         dids: DID -> its latest outcome and the seq that says so.
         superseded: DID -> highest seq of an entry that supersedes it: rows of the DID in parts of a lower seq are dead.
-        rewritten_seq: highest seq of an entry that removes parts; supersedes up to it have been carried out.
+        rewritten_seq: supersedes up to this seq have been carried out: their rows are in no live part any more.
         purged: DIDs and AT URIs that may never be stored again.
         voids: seqs of entries that can't be read and count as empty.
     """
@@ -77,7 +77,7 @@ class Fold:
             dids.update((did, (result, entry.seq)) for did, result in entry.dids.items())
             superseded.update((did, entry.seq) for did in entry.supersedes)
             purged.update(entry.purged)
-            rewritten_seq = entry.seq if entry.removes else rewritten_seq
+            rewritten_seq = max(rewritten_seq, entry.rewritten)
             count += 1
             last = Fold(seq=entry.seq, epoch=entry.epoch, own=entry.own)
         return Fold(

@@ -1,7 +1,7 @@
 """The log of one shard in an object store: read and checked, sealed by a new epoch, appended to by one writer.
 
-An entry's form is in `entry.py`, what entries add up to in `fold.py`. Writing parts before and publishing them after
-an entry is the worker's business.
+An entry's form is in `entry.py`, what entries add up to in `fold.py`, how a fold is kept in `snapshot.py`. Writing
+parts before and publishing them after an entry is the worker's business.
 """
 
 from __future__ import annotations
@@ -14,12 +14,19 @@ from backfill_dagster.errors import FencedError, ObjectMissingError, StateError
 from backfill_dagster.model import RepoOutcome
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES, LogEntry, Part, entry_bytes, outcome_bytes
 from backfill_dagster.records.fold import Fold, LivePart
+from backfill_dagster.records.snapshot import fold_from_snapshot, snapshot_bytes, snapshot_key, snapshot_prefix
 from backfill_dagster.store.base import ObjectStore
 
 __all__ = ["ENTRY_MAX_BYTES", "Fold", "LivePart", "LogEntry", "Part", "ShardLog", "entry_bytes", "outcome_bytes"]
 
 _SEAL_TRIES_MAX = 1000
 """Entries that a fenced writer can put before a seal in the time that the seal takes to read on: a few, in truth."""
+
+_SNAPSHOTS_KEPT = 2
+"""The newest ones; the second is for whoever has just listed the first."""
+
+_FILLER = b'{"void":true}\n'
+"""Under the number of an entry that was lost."""
 
 _ENTRY_NAME = re.compile(r"([0-9]{8})\.json")
 
@@ -46,17 +53,112 @@ class ShardLog:
         """The store's key of an entry."""
         return f"log/{self.shard}/{seq:08d}.json"
 
-    def read(self, *, voids: Collection[int] = ()) -> Fold:
-        """Fold the whole log; of no log, an empty fold.
+    def read(self, *, voids: Collection[int] = (), whole: bool = False) -> Fold:
+        """Fold the log, from its newest good snapshot on; of no log, an empty fold.
 
         Args:
             voids: seqs to take as unreadable, beyond those that the log lists itself.
+            whole: read every entry, whatever snapshots there are.
 
         Raises:
             StateError: a gap, an entry that can't be read, a broken hash chain or a falling epoch; the text names the
                 key and the remedy.
         """
-        return self._read_on(Fold(), voids)
+        begin = Fold() if whole or voids else self._from_snapshot()
+        return self._read_on(begin, voids)
+
+    def snapshots(self) -> list[int]:
+        """The seqs that there are snapshots of, in order."""
+        prefix = snapshot_prefix(self.shard)
+        names = (_ENTRY_NAME.fullmatch(info.key.removeprefix(prefix)) for info in self._store.list(prefix))
+        return sorted(int(name[1]) for name in names if name)
+
+    def write_snapshot(self, fold: Fold) -> None:
+        """Keep `fold`, and of the older snapshots the newest: for whoever reads the log next. Raises StateError."""
+        older = self.snapshots()
+        self._store.put(snapshot_key(self.shard, fold.seq), snapshot_bytes(fold))
+        for seq in older[: 1 - _SNAPSHOTS_KEPT]:
+            self._store.delete(snapshot_key(self.shard, seq))
+
+    def snapshot(self, seq: int) -> Fold:
+        """The fold that a snapshot holds.
+
+        Raises:
+            StateError: it can't be read, or it is not of this log's entry `seq`.
+        """
+        key = snapshot_key(self.shard, seq)
+        try:
+            fold = fold_from_snapshot(self._store.get(key))
+        except ValueError as error:
+            raise StateError(f"{self._store.path(key)} can't be read: {error}") from error
+        entry = self._load(seq)
+        if fold.seq != seq or not isinstance(entry, LogEntry) or entry.own != fold.own:
+            raise StateError(f"{self._store.path(key)} is not a snapshot of this log")
+        return fold
+
+    def drop_snapshots(self) -> None:
+        """Delete all snapshots: the log says it all. Raises StateError."""
+        for seq in self.snapshots():
+            self._store.delete(snapshot_key(self.shard, seq))
+
+    def damaged(self) -> dict[int, str]:
+        """Seq -> what is wrong with the entry, of all that can't count: missing, unreadable, out of the chain.
+
+        Where two entries don't follow from each other, it can't be told which is the wrong one, so both are named.
+        Those that the log lists as void already are left out.
+        """
+        loaded = [self._load(seq) for seq in range(1, self.last_seq() + 1)]
+        void = {seq for entry in loaded if isinstance(entry, LogEntry) for seq in entry.voids}
+        problems: dict[int, str] = {}
+        before: LogEntry | None = None
+        for entry in loaded:
+            if entry.seq in void or isinstance(entry, _Unreadable):
+                if isinstance(entry, _Unreadable) and entry.seq not in void:
+                    problems[entry.seq] = entry.problem
+                before = None
+                continue
+            if before is not None and (entry.prev != before.own or entry.epoch < before.epoch):
+                problems[entry.seq] = f"doesn't follow from entry {before.seq}"
+                problems.setdefault(before.seq, f"isn't followed by entry {entry.seq}")
+            before = entry
+        return problems
+
+    def fill(self, last: int) -> None:
+        """Put something under every number up to `last` that has nothing, so that nobody can ever take it.
+
+        What is put is no entry: it is to be listed as void. Raises StateError when the store refuses.
+        """
+        for seq in range(1, last + 1):
+            if not self._store.exists(self.key(seq)):
+                self._store.put_if_absent(self.key(seq), _FILLER)
+
+    def bad_snapshots(self, whole: Fold) -> dict[int, str]:
+        """Seq -> what is wrong, of the snapshots that don't say what the log says.
+
+        Args:
+            whole: the log, read without them.
+        """
+        problems = {}
+        for seq in self.snapshots():
+            try:
+                if self.refresh(self.snapshot(seq)) != whole:
+                    problems[seq] = "doesn't say what the log says"
+            except StateError as error:
+                problems[seq] = str(error)
+        return problems
+
+    def last_epoch(self) -> int:
+        """The highest epoch of all entries that can be read, whatever is wrong with the others."""
+        loaded = (self._load(seq) for seq in range(1, self.last_seq() + 1))
+        return max((entry.epoch for entry in loaded if isinstance(entry, LogEntry)), default=0)
+
+    def _from_snapshot(self) -> Fold:
+        for seq in reversed(self.snapshots()):
+            try:
+                return self.snapshot(seq)
+            except StateError:
+                continue  # a cache: `verify` names it, the entries say the same
+        return Fold()
 
     def refresh(self, fold: Fold) -> Fold:
         """`fold` and what was appended since. Raises as `read`."""
@@ -102,6 +204,7 @@ class ShardLog:
         supersedes: Sequence[str] = (),
         purged: Sequence[str] = (),
         voids: Sequence[int] = (),
+        rewritten: int = 0,
     ) -> Fold:
         """Append entry `fold.seq + 1`: the commit point. One try; there is no reading on with data in hand.
 
@@ -132,6 +235,7 @@ class ShardLog:
             supersedes=supersedes,
             purged=purged,
             voids=voids,
+            rewritten=rewritten,
             prev=fold.own,
         ).sealed()
         data = entry.to_bytes()
@@ -180,7 +284,7 @@ class ShardLog:
         return entry
 
     def _read_on(self, fold: Fold, voids: Collection[int]) -> Fold:
-        loaded = [self._load(seq) for seq in range(fold.seq + 1, self._last_seq() + 1)]
+        loaded = [self._load(seq) for seq in range(fold.seq + 1, self.last_seq() + 1)]
         if not loaded:
             return fold
         listed = {seq for entry in loaded if isinstance(entry, LogEntry) for seq in entry.voids}
@@ -213,11 +317,15 @@ class ShardLog:
 
     def _broken(self, seq: int, problem: str) -> StateError:
         return StateError(
-            f"{self._store.path(self.key(seq))} {problem}; bring it back from a backup of the state folder"
+            f"{self._store.path(self.key(seq))} {problem}; bring it back from a backup of the state folder, or let "
+            "`backfill repair` fetch anew what it said"
         )
 
-    def _last_seq(self) -> int:
-        """The highest number in the folder. A listing may miss what is created meanwhile, so gaps are told by `get`."""
+    def last_seq(self) -> int:
+        """The highest number that is taken, 0 for none.
+
+        A listing may miss what is created meanwhile, so gaps are told by `get`.
+        """
         prefix = f"log/{self.shard}/"
         names = (_ENTRY_NAME.fullmatch(info.key.removeprefix(prefix)) for info in self._store.list(prefix))
         return max((int(name[1]) for name in names if name), default=0)

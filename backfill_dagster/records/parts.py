@@ -6,7 +6,7 @@ values, what waits as Arrow; so is the number of open files.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -14,6 +14,7 @@ from typing import Any
 
 from backfill_dagster.records.columns import quarantine_batch, record_batch
 from backfill_dagster.records.entry import Part
+from backfill_dagster.records.merge import as_seen, merged
 from backfill_dagster.records.part_file import PartFile, part_key
 from backfill_dagster.records.rows import (
     COLLECTIONS_MAX,
@@ -24,7 +25,7 @@ from backfill_dagster.records.rows import (
     Row,
     VerifiedRepo,
 )
-from backfill_dagster.records.schema import Raw, quarantine_schema, schema_for
+from backfill_dagster.records.schema import Raw, collection_of, quarantine_schema, schema_for
 from backfill_dagster.records.selection import Selection
 from backfill_dagster.store.base import ObjectStore
 
@@ -35,6 +36,12 @@ ARROW_BYTES_MAX = 32 * 1024 * 1024
 """Arrow data that waits in memory; beyond it the type with most of it gets a row group in its file."""
 
 OPEN_FILES_MAX = 64
+
+MERGED_BYTES_MAX = 256 * 1024 * 1024
+"""Weight of new rows that may wait to be put between old ones; a delta with more is fetched whole by the worker."""
+
+OldRows = Mapping[str | None, Callable[[], Iterator[Any]]]
+"""Record type (None: quarantine) -> what gives its rows that stand, as Arrow record batches in repo order."""
 
 
 @dataclass(slots=True)
@@ -106,19 +113,32 @@ class BatchWriter:
         """How many parts `finish` will return; each takes some 300 bytes of the log entry."""
         return len(self._tables)
 
-    def add_repo(self, repo: VerifiedRepo, *, fetched_at_us: int, rev: str | None) -> RepoCounts:
+    def add_repo(
+        self,
+        repo: VerifiedRepo,
+        *,
+        fetched_at_us: int,
+        rev: str | None,
+        purged: frozenset[str] = frozenset(),
+        old: OldRows | None = None,
+    ) -> RepoCounts:
         """Take in a repo that has been verified to the last block.
 
         Args:
-            repo: the repo.
+            repo: the repo, or of a partial one what it has.
             fetched_at_us: when it was fetched, microseconds since the epoch.
             rev: its revision; empty or None for version 2 repos.
+            purged: AT URIs that may not be stored.
+            old: rows of the DID that stand beside those of the repo, in this writer's schemas; they count as its own.
 
         Raises:
             StateError: the disk refused.
         """
         counts = RepoCounts()
         facts = RepoFacts(repo, rev or None, fetched_at_us)
+        if old:
+            self._flush()  # what waits as rows is of other DIDs, and stands before this one's
+            self._flush_at = self._weight + MERGED_BYTES_MAX
         wanted = 0
         for collection, entries in groupby(repo.entries, key=itemgetter(0)):
             group = list(entries)
@@ -131,8 +151,35 @@ class BatchWriter:
                 wanted += 1
                 if wanted > COLLECTIONS_MAX:
                     problem = f"the repo has more than {COLLECTIONS_MAX} of the wanted collections"
+            if purged:
+                group = [one for one in group if f"at://{repo.did}/{collection}/{one[1]}" not in purged]
             self._add(reader, facts, group, counts, problem)
+        if old:
+            for record_type, batches in old.items():
+                self._merge(record_type, facts, batches(), counts)
+            self._flush_at = self._weight + FLUSH_BYTES
         return counts
+
+    def _merge(self, record_type: str | None, facts: RepoFacts, old: Iterator[Any], counts: RepoCounts) -> None:
+        """Put a DID's old rows between the new ones that wait, which are all its own."""
+        table = self._tables.get(record_type)
+        if table is None:
+            table = self._tables[record_type] = _Table(record_type, collection_of(record_type))
+        new = self._taken(table) if table.rows else None
+        seen = (as_seen(batch, rev=facts.rev, fetched_at_us=facts.fetched_us) for batch in old)
+        before = table.flushed
+        for batch in merged(seen, new):
+            table.batches.append(batch)
+            table.flushed += batch.num_rows
+            table.arrow_bytes += batch.nbytes
+            self._arrow_bytes += batch.nbytes
+            self._weight += batch.nbytes
+            self._spill()
+        added = table.flushed - before - (0 if new is None else new.num_rows)
+        if record_type is None:
+            counts.quarantined += added
+        elif added:
+            counts.records_by_type[record_type] = counts.records_by_type.get(record_type, 0) + added
 
     def finish(self) -> list[Part]:
         """Write what is left, flush everything to the medium, and return the staged parts by path.
@@ -181,6 +228,10 @@ class BatchWriter:
         for table in self._tables.values():
             if table.rows:
                 self._arrow_bytes += self._to_arrow(table)
+        self._spill()
+
+    def _spill(self) -> None:
+        """While too much Arrow data waits: the type with most of it becomes a row group of its file."""
         while self._arrow_bytes > ARROW_BYTES_MAX:
             open_files = sum(one.file is not None for one in self._tables.values())
             candidates = [one for one in self._tables.values() if one.file is not None or open_files < OPEN_FILES_MAX]
@@ -189,14 +240,17 @@ class BatchWriter:
                 return
             self._write_out(largest)
 
-    def _to_arrow(self, table: _Table) -> int:
+    def _taken(self, table: _Table) -> Any:
+        """The rows that wait, as Arrow; they wait no more."""
         rows, table.rows = table.rows, []
         if table.record_type is None:
-            batch = quarantine_batch(rows)
-        else:
-            batch = record_batch(table.record_type, table.collection, rows, self._raw, self._selection)
+            return quarantine_batch(rows)
+        return record_batch(table.record_type, table.collection, rows, self._raw, self._selection)
+
+    def _to_arrow(self, table: _Table) -> int:
+        batch = self._taken(table)
         table.batches.append(batch)
-        table.flushed += len(rows)
+        table.flushed += batch.num_rows
         arrow_bytes: int = batch.nbytes
         table.arrow_bytes += arrow_bytes
         return arrow_bytes

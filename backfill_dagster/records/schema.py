@@ -23,6 +23,8 @@ FOLLOW, BLOCK = "app.bsky.graph.follow", "app.bsky.graph.block"
 
 SHORT_NAMES = {POST: "post", LIKE: "like", REPOST: "repost", FOLLOW: "follow", BLOCK: "block"}
 
+_COLLECTIONS = {short: nsid for nsid, short in SHORT_NAMES.items()} | {"reply": POST}
+
 TIMESTAMP = pa.timestamp("us", tz="UTC")
 STRINGS = pa.list_(pa.field("element", pa.string()))
 
@@ -124,6 +126,13 @@ def record_type_of(collection: str, record: dict[str, Any]) -> str:
     if collection == POST and type(record.get("reply")) is dict:
         return "reply"
     return SHORT_NAMES.get(collection, collection)
+
+
+def collection_of(record_type: str | None) -> str:
+    """The collection that a type's rows come from; empty for the quarantine (None), where each row says its own."""
+    if record_type is None:
+        return ""
+    return _COLLECTIONS.get(record_type, record_type)
 
 
 def own_columns(record_type: str) -> tuple[Column, ...]:

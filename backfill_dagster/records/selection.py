@@ -82,6 +82,10 @@ class Selection:
         """Whether records of this collection are wanted, before anything is known about them."""
         return nsid in self._names or nsid.startswith(self._prefixes)
 
+    def wants_between(self, key: str, other: str) -> bool:
+        """Whether every collection that a key between these two can have is wanted: one wildcard takes them both."""
+        return any(key.startswith(prefix) and other.startswith(prefix) for prefix in self._prefixes)
+
     def wants_instant(self, micros: int) -> bool:
         """Whether an instant (microseconds since the epoch) lies in the time range, both ends included."""
         if self.start_us is not None and micros < self.start_us:

@@ -5,10 +5,8 @@ Reads only, and says each difference in one line with its place. Mending is reco
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from pathlib import Path
 
 import duckdb
 
@@ -16,15 +14,16 @@ from backfill_dagster.errors import StateError
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid
 from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.progress import has_rewrites
+from backfill_dagster.records.audit import lost_parts
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.standing import left_behind
+from backfill_dagster.records.purges import PurgeLog, Purges
+from backfill_dagster.records.snapshot import snapshot_key
+from backfill_dagster.standing import has_open_purges, left_behind, logged_shards
 from backfill_dagster.state import BackfillState
 
 PROBLEMS_MAX = 1000
 """Differences named one by one; after that `verify` says that there are more."""
-
-_HASH_CHUNK_BYTES = 1024 * 1024
 
 
 def verify_backfill(state: BackfillState) -> list[str]:
@@ -49,21 +48,31 @@ def _problems(state: BackfillState) -> Iterator[str]:
 
 def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> Iterator[str]:
     plan = PlanStore(state.store).read()
-    if plan.generation == 0 and _logged_shards(state):
+    if plan.generation == 0 and logged_shards(state):
         yield "plan/: the logs know DIDs, and there is no plan; bring plan/ back from a backup, or plan again"
     live: set[str] = set()
+    unknown: set[str] = set()
+    purges = Purges.of(PurgeLog(state.store).read())
     for shard, planned in _shards(state, plan):
+        if damage := list(_log_problems(state, shard)):
+            yield from damage
+            unknown.add(shard)
+            continue
         try:
-            fold = state.log(shard).read()
+            fold = state.log(shard).read(whole=True)
         except StateError as error:
             yield str(error)
+            unknown.add(shard)
             continue
         live.update(fold.parts)
+        yield from _snapshot_problems(state, shard, fold)
         yield from _part_problems(state, fold)
         yield from _row_problems(state, database, shard, fold)
         yield from _ledger_problems(state, shard, fold)
         yield from _plan_problems(state, plan, planned, shard, fold)
-    yield from _file_problems(state, live)
+        if has_open_purges(fold, [one.did for one in planned], purges):
+            yield f"{shard}: a purge has not been carried out here; the next run does it, or `backfill purge`"
+    yield from _file_problems(state, live, unknown)
 
 
 def _shards(state: BackfillState, plan: Plan) -> Iterator[tuple[str, list[PlannedDid]]]:
@@ -72,33 +81,27 @@ def _shards(state: BackfillState, plan: Plan) -> Iterator[tuple[str, list[Planne
     for shard, planned in plan.by_shard():
         seen.add(shard)
         yield shard, planned
-    for shard in sorted(_logged_shards(state) - seen):
+    for shard in sorted(logged_shards(state) - seen):
         yield shard, []
 
 
-def _logged_shards(state: BackfillState) -> set[str]:
-    return {info.key.split("/")[1] for info in state.store.list("log/")}
+def _log_problems(state: BackfillState, shard: str) -> Iterator[str]:
+    """Every entry that can't count, each with its place."""
+    log = state.log(shard)
+    for seq, problem in sorted(log.damaged().items()):
+        yield f"{log.key(seq)} {problem}; bring it back from a backup, or `backfill repair` voids it"
+
+
+def _snapshot_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[str]:
+    """Snapshots are a cache: the entries count, but whoever reads from a wrong one is misled."""
+    for seq, problem in sorted(state.log(shard).bad_snapshots(fold).items()):
+        yield f"{snapshot_key(shard, seq)}: {problem}; `backfill repair` removes it"
 
 
 def _part_problems(state: BackfillState, fold: Fold) -> Iterator[str]:
     """Each live part is published, and is byte for byte what the log says."""
-    for path, live in fold.parts.items():
-        part = live.part
-        if not state.store.exists(path):
-            yield f"{path}: the log says that this part is live, and it is not there"
-            continue
-        digest, size = _digest(Path(state.store.path(path)))
-        if (digest, size) != (part.sha256, part.bytes):
-            yield f"{path}: {size} bytes with sha256 {digest[:12]}…, the log says {part.bytes} with {part.sha256[:12]}…"
-
-
-def _digest(path: Path) -> tuple[str, int]:
-    digest, size = hashlib.sha256(), 0
-    with path.open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
-    return digest.hexdigest(), size
+    for path, problem in lost_parts(state.store, fold).items():
+        yield f"{path}: {problem}; bring it back from a backup, or `backfill repair` reopens the accounts in it"
 
 
 def _row_problems(state: BackfillState, database: duckdb.DuckDBPyConnection, shard: str, fold: Fold) -> Iterator[str]:
@@ -163,13 +166,14 @@ def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[s
         seen.add(did)
         known = fold.dids.get(did)
         if known is None:
-            yield f"{shard}: the ledger has {did}, the log has not; bring log/ back from a backup"
+            yield f"{shard}: the ledger has {did}, the log has not; bring log/ back, or `backfill repair` reopens it"
         elif known[1] < item.seq:
-            yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; bring log/ back"
+            ahead = f"the ledger has {did} at seq {item.seq}, the log at {known[1]}"
+            yield f"{shard}: {ahead}; bring log/ back, or `backfill repair` reopens it"
         elif known[1] != item.seq:
             yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; the next run mends it"
         elif known[0] != item.result:
-            yield f"{shard}: the ledger's item of {did} differs from the log's"
+            yield f"{shard}: the ledger's item of {did} differs from the log's; `backfill repair` writes it again"
     for did in sorted(set(fold.dids) - seen):
         yield f"{shard}: the ledger lacks {did}; the next run mends it"
 
@@ -186,15 +190,16 @@ def _plan_problems(
         for one in planned:
             known = fold.dids.get(one.did)
             outcome = one.outcome or Outcome.PENDING
-            if not one.delisted and (known is None or known[0].outcome is not outcome):
+            said = None if known is None else known[0].outcome
+            if not one.delisted and said not in (outcome, Outcome.PURGED):
                 yield f"{shard}: {one.did} is {outcome.value} by the plan and not by the log; plan again"
 
 
-def _file_problems(state: BackfillState, live: set[str]) -> Iterator[str]:
-    """Nothing lies around that no log knows."""
+def _file_problems(state: BackfillState, live: set[str], unknown: set[str]) -> Iterator[str]:
+    """Nothing lies around that no log knows; where a log can't be read, nobody can tell."""
     for prefix in ("records/", "quarantine/"):
         for info in state.store.list(prefix):
-            if info.key not in live:
+            if info.key not in live and not any(f"/{shard}-" in info.key for shard in unknown):
                 yield f"{info.key}: no log says that this part is live; the next run of its shard removes it"
     for info in state.store.staged():
         said = "is live and not published yet" if info.key in live else "was never committed"

@@ -55,6 +55,10 @@ class ObjectStore(Protocol):
         """Whether the key is there (published, not only staged)."""
         ...
 
+    def size(self, key: str) -> int | None:
+        """Bytes of a published object; None when the key isn't there."""
+        ...
+
     def list(self, prefix: str) -> Listing:
         """The objects whose key starts with `prefix`, by key; what is staged or temporary is left out."""
         ...

@@ -82,6 +82,10 @@ class LocalStore:
         """Whether there is a file under the key."""
         return self._is_file(self._at(key))
 
+    def size(self, key: str) -> int | None:
+        """Bytes of the file under the key."""
+        return self._size_of(self._at(key))
+
     def list(self, prefix: str) -> Listing:
         """The files whose key starts with `prefix`, by key; `.tmp/` and `staging/` are left out."""
         folder = check_prefix(prefix).rpartition("/")[0]
@@ -169,12 +173,16 @@ class LocalStore:
         return self._root / STAGING / check_key(key)
 
     def _is_file(self, path: Path) -> bool:
+        return self._size_of(path) is not None
+
+    def _size_of(self, path: Path) -> int | None:
         try:
-            return stat.S_ISREG(path.stat().st_mode)
+            found = path.stat()
         except FileNotFoundError:
-            return False
+            return None
         except OSError as error:
             raise disk_problem(error, "look at", path) from error
+        return found.st_size if stat.S_ISREG(found.st_mode) else None
 
     def _write_temporary(self, data: bytes) -> Path:
         path = self._root / TEMPORARY / self._unique()

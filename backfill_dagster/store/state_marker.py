@@ -80,7 +80,8 @@ def ensure_state(
     if ledger_state_id is not None:
         raise StateError(
             f"the ledger belongs to the state {ledger_state_id}, but {store.path(STATE_KEY)} is missing; bring the "
-            "state folder back, or move the ledger away too to begin anew"
+            "state folder back (if only that file is lost, `backfill repair` writes it again), or move the ledger away "
+            "too to begin anew"
         )
     if any(store.list(prefix) for prefix in _CONTENT_PREFIXES):
         raise StateError(
@@ -88,9 +89,29 @@ def ensure_state(
         )
     check_put_if_absent(store, new_id)
     fresh = StateMarker(name=name, state_id=new_id(), schema_version=STATE_SCHEMA_VERSION)
-    if store.put_if_absent(STATE_KEY, orjson.dumps(asdict(fresh), option=orjson.OPT_SORT_KEYS) + b"\n"):
+    if store.put_if_absent(STATE_KEY, _marker_bytes(fresh)):
         return fresh
     return ensure_state(store, name, new_id)  # another process began it in between
+
+
+def restore_state(store: ObjectStore, name: str, state_id: str) -> bool:
+    """Write the marker of a state that has a plan or a log and no marker; whether there was one to write.
+
+    Args:
+        store: the state's root.
+        name: the backfill's name.
+        state_id: the id that the ledger is bound to.
+
+    Raises:
+        StateError: the store refuses.
+    """
+    if store.exists(STATE_KEY) or not any(store.list(prefix) for prefix in _CONTENT_PREFIXES):
+        return False
+    return store.put_if_absent(STATE_KEY, _marker_bytes(StateMarker(name, state_id, STATE_SCHEMA_VERSION)))
+
+
+def _marker_bytes(marker: StateMarker) -> bytes:
+    return orjson.dumps(asdict(marker), option=orjson.OPT_SORT_KEYS) + b"\n"
 
 
 def _parse(data: bytes, where: str) -> StateMarker:

@@ -1,12 +1,12 @@
 """The writing side of a shard run: checked repos become rows, rows become parts, parts and outcomes one log entry.
 
 Everything here is called from one thread only (the run's writer thread), because the column lists must not be shared.
-The commit point is the log entry: before it nothing counts, after it nothing can be lost.
+How an entry is committed is `writer`'s, what a partial repo proves `delta`'s.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
@@ -16,16 +16,16 @@ from backfill_dagster.atproto.cid import cid_text
 from backfill_dagster.atproto.repo import Repo, open_repo
 from backfill_dagster.atproto.tid import is_tid
 from backfill_dagster.errors import BackfillError, StateError
-from backfill_dagster.model import LedgerItem, Outcome, PlannedDid, RepoOutcome, Wanted
-from backfill_dagster.records.entry import ENTRY_MAX_BYTES, Part, outcome_bytes
-from backfill_dagster.records.fold import Fold
-from backfill_dagster.records.log import ShardLog
-from backfill_dagster.records.parts import BatchWriter
-from backfill_dagster.records.rewrite import rewrite_superseded
+from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome
+from backfill_dagster.records.delta import UnprovenError
+from backfill_dagster.records.entry import ENTRY_MAX_BYTES, outcome_bytes
+from backfill_dagster.records.parts import BatchWriter, OldRows
+from backfill_dagster.records.purges import Purges
 from backfill_dagster.records.selection import Selection
-from backfill_dagster.state import BackfillState
+from backfill_dagster.worker.delta import DeltaRows
 from backfill_dagster.worker.repo import Fetched
 from backfill_dagster.worker.result import RunNumbers
+from backfill_dagster.worker.writer import ShardWriter
 
 BATCH_MAX_BYTES = 256 * 1024 * 1024
 """A batch is cut when its rows weigh this much, however few DIDs it has."""
@@ -49,64 +49,54 @@ class NothingSinceError(BackfillError):
         self.root = root
 
 
-class UnprovenError(BackfillError):
-    """The answer to a `since` doesn't prove all that was asked for: only the whole repo will do.
-
-    Hosts keep a block under the rev that first had it, so a second record of the same content is listed without one.
-    """
-
-
 class ShardBatches:
     """Collects repos and outcomes of one shard and commits them batch by batch.
 
-    Attributes:
-        fold: the shard's log as of the last commit.
+    Args:
+        writer: of the shard.
+        selection: which records are wanted.
+        purges: what may not be stored.
+        numbers: the run's counters; `dids_done` and the like grow here.
     """
 
-    def __init__(
-        self,
-        state: BackfillState,
-        log: ShardLog,
-        fold: Fold,
-        *,
-        epoch: int,
-        run_id: str,
-        selection: Selection,
-        wanted: Wanted,
-        check_leases: Callable[[], None],
-        numbers: RunNumbers,
-    ) -> None:
-        self.fold = fold
-        self._state = state
-        self._log = log
-        self._epoch = epoch
-        self._run_id = run_id
+    def __init__(self, writer: ShardWriter, selection: Selection, purges: Purges, numbers: RunNumbers) -> None:
+        self._writer = writer
+        self._state = writer.state
+        self._wanted = writer.wanted
         self._selection = selection
-        self._wanted = wanted
-        self._check_leases = check_leases
+        self._purges = purges
         self._numbers = numbers
+        self._deltas = DeltaRows(writer.state.store, selection)
         self._outcomes: dict[str, RepoOutcome] = {}
         self._outcome_bytes = 0
-        self._writer: BatchWriter | None = None
+        self._rows: BatchWriter | None = None
 
     def add_repo(self, fetched: Fetched, signing_key: str) -> RepoOutcome:
         """Check a repo and turn its wanted records into rows of the batch in hand; commits when the batch is full.
 
         Raises:
             InvalidRepoError: a check failed; not one row was made.
-            NothingSinceError: the CAR is header-only, the answer to a `since` that nothing is newer than.
-            UnprovenError: a partial CAR lists a wanted record of that time and leaves it out.
+            NothingSinceError: the CAR is header-only, the answer to a synthetic `since` that nothing is newer than.
+            WitnessesNeededError: a partial CAR proves enough together with these records.
+            UnprovenError: a partial CAR doesn't prove enough.
         """
+        if fetched.base is not None and len(fetched.body.data) == CAR_HEADER_BYTES:
+            return self.add_outcome(fetched.planned, _unchanged(fetched, fetched.base))
         repo = self._open(fetched, signing_key)
-        writer = self._open_writer()
-        before = writer.rows
+        old: OldRows | None = None
+        purged = self._purges.uris_of(repo.did)
+        if fetched.base is not None and not repo.is_whole:
+            old = self._deltas.standing(self._writer.fold, repo, purged=purged, witnessed=fetched.witnessed)
+        rows = self._open_rows()
+        before = rows.rows
         try:
-            counts = writer.add_repo(repo, fetched_at_us=int(self._state.effects.clock() * 1_000_000), rev=repo.rev)
+            fetched_at_us = int(self._state.effects.clock() * 1_000_000)
+            counts = rows.add_repo(repo, fetched_at_us=fetched_at_us, rev=repo.rev, purged=purged, old=old)
         except BaseException:
             self.discard()  # rows of this repo may be in already, and nobody knows which
             raise
         self._numbers.repos_fetched += 1
-        self._numbers.records_total += writer.rows - before
+        self._numbers.records_total += rows.rows - before
         result = RepoOutcome(
             did=repo.did,
             outcome=Outcome.COMPLETE,
@@ -116,8 +106,8 @@ class ShardBatches:
             signature_checked=repo.signature_checked,
             repo_bytes=len(fetched.body.data),
             records_by_type=dict(counts.records_by_type),
-            records_seen_by_collection=None if fetched.since else _bounded(counts.seen_by_collection),
-            undated=counts.undated,
+            records_seen_by_collection=_bounded(counts.seen_by_collection) if repo.is_whole else None,
+            undated=counts.undated + (fetched.base.undated if fetched.base and old is not None else 0),
             quarantined=counts.quarantined,
             attempts=fetched.attempts,
             fetched_at=fetched.fetched_at,
@@ -132,42 +122,46 @@ class ShardBatches:
         if len(data) == CAR_HEADER_BYTES:
             raise NothingSinceError(cid_text(scan_car(data).root))
         repo = open_repo(data, did=did, signing_key=signing_key, verify=verify, partial=True)
-        if repo.rev is None or repo.rev < fetched.since:
-            # Older than what was asked for: good only if the host ignored `since` and sent everything.
-            return open_repo(data, did=did, signing_key=signing_key, verify=verify)
-        for collection, rkey in repo.absent:
-            if rkey >= fetched.since and is_tid(rkey) and self._selection.wants_collection(collection):
-                raise UnprovenError(f"the partial CAR lists {collection}/{rkey} and leaves it out")
+        if not repo.is_whole and (repo.rev is None or repo.rev < fetched.since):
+            raise UnprovenError(f"the partial CAR is of the rev {repo.rev}, older than the {fetched.since} asked for")
+        if fetched.base is None:
+            self._check_range(repo, fetched.since)
         return repo
+
+    def _check_range(self, repo: Repo, since: str) -> None:
+        """With a synthetic `since`: every wanted record of that time has its block."""
+        for collection, rkey, _ in repo.absent:
+            if rkey >= since and is_tid(rkey) and self._selection.wants_collection(collection):
+                raise UnprovenError(f"the partial CAR lists {collection}/{rkey} and leaves it out")
 
     def add_outcome(self, planned: PlannedDid, result: RepoOutcome) -> RepoOutcome:
         """Put an outcome into the batch in hand, completed with what the run and the DID's history know."""
         result = self._complete(planned, result)
+        self._numbers.dids_done += 1
+        self._put(result)
+        return result
+
+    def _put(self, result: RepoOutcome) -> None:
         self._outcomes[result.did] = result
         self._outcome_bytes += outcome_bytes(result)
-        self._numbers.dids_done += 1
         if self._is_full():
             self.commit()
-        return result
 
     def let_go(self, did: str) -> None:
         """End the DID's rows here: it has moved to another shard, which has its repo."""
-        before = self.fold.dids[did][0]
-        result = replace(
-            before,
-            outcome=Outcome.MOVED,
-            error_code="Moved",
-            error_detail="the account has moved, and the shard that the plan gave it has its repo",
-            records_by_type={},
-            quarantined=0,
-            rows_scope="",
-            finished_at=self._state.effects.now_text(),
-            run_id=self._run_id,
+        self._put(
+            replace(
+                self._writer.fold.dids[did][0],
+                outcome=Outcome.MOVED,
+                error_code="Moved",
+                error_detail="the account has moved, and the shard that the plan gave it has its repo",
+                records_by_type={},
+                quarantined=0,
+                rows_scope="",
+                finished_at=self._state.effects.now_text(),
+                run_id=self._writer.run_id,
+            )
         )
-        self._outcomes[did] = result
-        self._outcome_bytes += outcome_bytes(result)
-        if self._is_full():
-            self.commit()
 
     def _complete(self, planned: PlannedDid, result: RepoOutcome) -> RepoOutcome:
         result = replace(
@@ -177,7 +171,7 @@ class ShardBatches:
             pds_endpoint=planned.pds_endpoint,
             handle=planned.handle,
             finished_at=self._state.effects.now_text(),
-            run_id=self._run_id,
+            run_id=self._writer.run_id,
             config_hash=self._state.config.config_hash,
             code_version=__version__,
         )
@@ -187,11 +181,13 @@ class ShardBatches:
 
     def _keep_rows(self, result: RepoOutcome) -> RepoOutcome:
         """The rows of the last complete fetch stand, unless a terminal outcome in a new scope ends them."""
-        known = self.fold.dids.get(result.did)
+        known = self._writer.fold.dids.get(result.did)
         if known is None:
             return result
         before = known[0]
-        result = replace(result, last_complete_rev=before.last_complete_rev)
+        result = replace(
+            result, last_complete_rev=before.last_complete_rev, commit_cid=before.commit_cid, undated=before.undated
+        )
         if result.outcome.is_terminal and before.rows_scope != self._wanted.scope:
             return result
         return replace(
@@ -202,8 +198,8 @@ class ShardBatches:
         )
 
     def _is_full(self) -> bool:
-        rows_bytes = self._writer.bytes_buffered if self._writer else 0
-        entry_bytes = self._outcome_bytes + PART_ENTRY_BYTES * (self._writer.parts if self._writer else 0)
+        rows_bytes = self._rows.bytes_buffered if self._rows else 0
+        entry_bytes = self._outcome_bytes + PART_ENTRY_BYTES * (self._rows.parts if self._rows else 0)
         return (
             len(self._outcomes) >= self._state.config.processing.batch_size
             or entry_bytes >= ENTRY_SOFT_BYTES
@@ -220,18 +216,9 @@ class ShardBatches:
         if not self._outcomes:
             return
         try:
-            self._check_leases()
-            adds = self._writer.finish() if self._writer else []
-            fold = self._log.append(
-                self.fold,
-                epoch=self._epoch,
-                run_id=self._run_id,
-                scope=self._wanted.scope,
-                refresh=self._wanted.refresh,
-                adds=adds,
-                dids=self._outcomes,
-                supersedes=self._superseded(),
-            )
+            self._writer.check_leases()
+            adds = self._rows.finish() if self._rows else []
+            self._writer.append(adds=adds, dids=self._outcomes, supersedes=self._superseded())
         except (StateError, ValueError):
             self.discard()
             raise
@@ -239,22 +226,11 @@ class ShardBatches:
             # The entry may stand, and its parts with it: they are the next run's to publish or to sweep.
             self._forget()
             raise
-        self.fold, outcomes = fold, self._outcomes
+        outcomes = self._outcomes
         # From here on the parts are live, staged or not: whatever fails now, `discard` must not find them.
         self._forget()
-        self._publish(adds, outcomes)
+        self._writer.finish_commit(adds, (), outcomes)
         self._numbers.commits += 1
-
-    def _publish(self, adds: list[Part], outcomes: Mapping[str, RepoOutcome]) -> None:
-        ledger, shard = self._state.ledger, self._log.shard
-        self._state.store.publish(part.path for part in adds)
-        ledger.put(
-            [
-                LedgerItem(backfill=self._state.config.name, shard=shard, seq=self.fold.seq, result=result)
-                for result in outcomes.values()
-            ]
-        )
-        ledger.clear_marks(shard, list(outcomes))
 
     def _superseded(self) -> list[str]:
         """DIDs of the batch whose earlier rows end here: replaced by new ones, or not kept (`_keep_rows`)."""
@@ -265,60 +241,50 @@ class ShardBatches:
         ]
 
     def _had_rows(self, did: str) -> bool:
-        known = self.fold.dids.get(did)
+        known = self._writer.fold.dids.get(did)
         return known is not None and (known[0].records_total > 0 or known[0].quarantined > 0)
-
-    def rewrite(self) -> None:
-        """Take superseded rows out of live parts: new parts in one entry, publish them, delete the old ones.
-
-        Plain globs see both between the last two steps; a run that ends leaves it exact.
-        """
-        self._check_leases()
-        change = rewrite_superseded(
-            self._state.store,
-            self.fold,
-            shard=self._log.shard,
-            epoch=self._epoch,
-            compression=self._state.config.records.compression,
-            unique=self._state.effects.new_id,
-        )
-        if not change.removes:
-            return
-        self.fold = self._log.append(
-            self.fold,
-            epoch=self._epoch,
-            run_id=self._run_id,
-            scope=self._wanted.scope,
-            refresh=self._wanted.refresh,
-            adds=change.adds,
-            removes=change.removes,
-        )
-        self._state.store.publish(part.path for part in change.adds)
-        for path in change.removes:
-            self._state.store.delete(path)
 
     def discard(self) -> None:
         """Drop the batch in hand; its DIDs stay pending."""
-        if self._writer is not None:
-            self._writer.discard()
+        if self._rows is not None:
+            self._rows.discard()
         self._forget()
 
     def _forget(self) -> None:
-        self._outcomes, self._outcome_bytes, self._writer = {}, 0, None
+        self._outcomes, self._outcome_bytes, self._rows = {}, 0, None
 
-    def _open_writer(self) -> BatchWriter:
-        if self._writer is None:
-            self._writer = BatchWriter(
+    def _open_rows(self) -> BatchWriter:
+        if self._rows is None:
+            self._rows = BatchWriter(
                 self._state.store,
-                shard=self._log.shard,
-                seq=self.fold.seq + 1,
-                epoch=self._epoch,
+                shard=self._writer.shard,
+                seq=self._writer.fold.seq + 1,
+                epoch=self._writer.epoch,
                 selection=self._selection,
                 raw=self._state.config.records.raw,
                 compression=self._state.config.records.compression,
                 unique=self._state.effects.new_id,
             )
-        return self._writer
+        return self._rows
+
+
+def _unchanged(fetched: Fetched, base: RepoOutcome) -> RepoOutcome:
+    """A header-only CAR proves that nothing is new only if its root is the very commit of the last complete fetch."""
+    root = cid_text(scan_car(fetched.body.data).root)
+    if root != base.commit_cid:
+        raise UnprovenError(f"the CAR has no blocks, and its root {root} is not the commit {base.commit_cid} we have")
+    return replace(
+        base,
+        outcome=Outcome.UNCHANGED,
+        rev=base.last_complete_rev,
+        attempts=fetched.attempts,
+        fetched_at=fetched.fetched_at,
+        http_status=None,
+        error_code=None,
+        error_detail=None,
+        error_headers={},
+        error_body_sha256=None,
+    )
 
 
 def _bounded(counts: Mapping[str, int]) -> dict[str, int]:

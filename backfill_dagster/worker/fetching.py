@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from backfill_dagster.atproto.car import scan_car
+from backfill_dagster.atproto.repo import proves_record
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import BackfillError, InvalidRepoError, InvalidSignatureError
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, cut_detail
-from backfill_dagster.worker.batch import NothingSinceError, ShardBatches, UnprovenError
+from backfill_dagster.records.delta import UnprovenError, WitnessesNeededError
+from backfill_dagster.worker.batch import NothingSinceError, ShardBatches
 from backfill_dagster.worker.brake import Brake, Stop
 from backfill_dagster.worker.host_health import HostHealth
 from backfill_dagster.worker.memory import Claim, MemoryBudget
@@ -22,6 +25,9 @@ from backfill_dagster.worker.result import RunNumbers
 from backfill_dagster.worker.writer_thread import OnWriter
 
 _log = logging.getLogger(__name__)
+
+BaseOf = Callable[[str], RepoOutcome | None]
+"""DID -> the outcome of the last fetch, if only what is newer has to be asked for."""
 
 
 class ShardFetching:
@@ -35,6 +41,7 @@ class ShardFetching:
         brake: Brake,
         numbers: RunNumbers,
         *,
+        bases: BaseOf,
         on_writer: OnWriter,
         on_progress: Callable[[RunNumbers], None],
     ) -> None:
@@ -43,6 +50,7 @@ class ShardFetching:
         self._batches = batches
         self._brake = brake
         self._numbers = numbers
+        self._bases = bases
         self._on_writer = on_writer
         self._on_progress = on_progress
         self._health = HostHealth()
@@ -109,7 +117,8 @@ class ShardFetching:
             return await self._take_once(planned, claim, whole=True)
 
     async def _take_once(self, planned: PlannedDid, claim: Claim, *, whole: bool) -> RepoOutcome | Missed:
-        fetched = await self._fetcher.fetch(planned, whole=whole)
+        base = None if whole else self._bases(planned.did)
+        fetched = await self._fetcher.fetch(planned, whole=whole, base=base)
         if isinstance(fetched, Missed):
             return fetched
         claim.is_really(len(fetched.body.data))
@@ -125,7 +134,7 @@ class ShardFetching:
     async def _decode(self, fetched: Fetched) -> RepoOutcome | Missed:
         """Check and write a repo; a signature that fails is judged against the account's key as it is now."""
         try:
-            return await self._add(fetched, fetched.planned.signing_key)
+            return await self._add_proven(fetched, fetched.planned.signing_key)
         except NothingSinceError as nothing:
             return await self._confirm_nothing(fetched, nothing.root)
         except InvalidSignatureError as error:
@@ -142,6 +151,28 @@ class ShardFetching:
             adding.add_done_callback(_log_failure)
             raise
 
+    async def _add_proven(self, fetched: Fetched, signing_key: str) -> RepoOutcome:
+        try:
+            return await self._add(fetched, signing_key)
+        except WitnessesNeededError as needed:
+            await self._call_witnesses(fetched, needed.records)
+            return await self._add(replace(fetched, witnessed=frozenset(needed.records)), signing_key)
+
+    async def _call_witnesses(self, fetched: Fetched, records: Mapping[str, str]) -> None:
+        """Have the host show that records are in the very commit that it has sent."""
+        did, root = fetched.planned.did, scan_car(fetched.body.data, verify_cids=False).root
+        for key, cid in records.items():
+            proof = await self._fetcher.record_proof(fetched.planned, key)
+            if isinstance(proof, Missed):
+                raise UnprovenError(f"{key} is not shown: {proof.result.error_detail}")
+            with proof:
+                try:
+                    is_there = proves_record(proof.data, did=did, root=root, key=key, cid=cid)
+                except InvalidRepoError as error:
+                    raise UnprovenError(f"{key} is not shown: {error}") from error
+            if not is_there:
+                raise UnprovenError(f"{key} is not in that commit any more")
+
     async def _decode_with_fresh_key(self, fetched: Fetched, error: InvalidSignatureError) -> RepoOutcome | Missed:
         document = await self._fetcher.fresh_document(fetched.planned, fetched.attempts)
         if isinstance(document, Missed):
@@ -151,7 +182,7 @@ class ShardFetching:
         if document.signing_key == fetched.planned.signing_key:
             return self._invalid(fetched, error)
         try:
-            return await self._add(fetched, document.signing_key)
+            return await self._add_proven(fetched, document.signing_key)
         except InvalidRepoError as again:
             return self._invalid(fetched, again)
 
@@ -175,6 +206,8 @@ class ShardFetching:
         return await self._on_writer(self._batches.add_outcome, fetched.planned, result)
 
     def _invalid(self, fetched: Fetched, error: BackfillError) -> Missed:
+        if fetched.base is not None:
+            raise UnprovenError(f"what is said to be newer is no good: {error}") from error
         code = getattr(error, "error_code", None) or type(error).__name__.removesuffix("Error")
         result = RepoOutcome(
             did=fetched.planned.did,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from backfill_dagster.errors import StateError
 from backfill_dagster.ledger import Ledger, items_behind
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.store import ObjectStore
@@ -26,11 +27,27 @@ def recover(store: ObjectStore, ledger: Ledger, fold: Fold, *, backfill: str, sh
     publish_live_parts(store, fold, shard)
     mend_ledger(ledger, fold, backfill=backfill, shard=shard)
     sweep(store, fold, shard)
+    check_parts(store, fold, shard)
 
 
 def publish_live_parts(store: ObjectStore, fold: Fold, shard: str) -> None:
     """Publish the live parts that still lie in staging."""
     store.publish(info.key for info in store.staged() if _is_of(info.key, shard) and info.key in fold.parts)
+
+
+def check_parts(store: ObjectStore, fold: Fold, shard: str) -> None:
+    """Refuse to go on where rows are lost: a run that fetches around the hole would call the shard complete.
+
+    Raises:
+        StateError: a live part is missing or has another size than the log says.
+    """
+    for path, live in fold.parts.items():
+        if (size := store.size(path)) != live.part.bytes:
+            found = "is missing" if size is None else f"has {size} bytes instead of {live.part.bytes}"
+            raise StateError(
+                f"{shard}: its part {store.path(path)} {found}; bring it back from a backup of the state folder, or "
+                "let `backfill repair` reopen the accounts in it"
+            )
 
 
 def mend_ledger(ledger: Ledger, fold: Fold, *, backfill: str, shard: str) -> None:

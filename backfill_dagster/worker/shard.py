@@ -9,27 +9,29 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 
 from backfill_dagster.errors import RefusedHostError
-from backfill_dagster.ledger import ShardSummary
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, Shard, Wanted, cut_detail
 from backfill_dagster.net import check_endpoint
 from backfill_dagster.plan import Plan
-from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
+from backfill_dagster.progress import live_rows, outcome_counts, pending_dids
 from backfill_dagster.records.fold import Fold
+from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.records.selection import Selection
 from backfill_dagster.standing import left_behind
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.batch import ShardBatches
 from backfill_dagster.worker.brake import Brake, Stop
 from backfill_dagster.worker.connection import open_fetcher
-from backfill_dagster.worker.fetching import ShardFetching
-from backfill_dagster.worker.leases import held_leases
-from backfill_dagster.worker.recover import recover
+from backfill_dagster.worker.delta import delta_base, has_current_form
+from backfill_dagster.worker.fetching import BaseOf, ShardFetching
 from backfill_dagster.worker.result import RunNumbers, ShardResult
-from backfill_dagster.worker.writer_thread import OnWriter, writer_thread
+from backfill_dagster.worker.rewriting import carry_out_purges
+from backfill_dagster.worker.session import close_shard, open_shard
+from backfill_dagster.worker.writer import ShardWriter
+from backfill_dagster.worker.writer_thread import OnWriter
 
 _log = logging.getLogger(__name__)
 
@@ -64,38 +66,43 @@ async def run_shard(
     planned = plan.dids(shard.key)
     wanted = Wanted(selection.scope, plan.refresh)
     numbers = RunNumbers()
-    log = state.log(shard.key)
     at_least = state.whole_fold(shard.key).epoch + 1
-    with writer_thread(shard.key) as on_writer:
-        async with held_leases(state, shard.key, shard.host, run_id, at_least_epoch=at_least) as leases:
+    async with open_shard(state, shard.key, wanted, run_id, at_least_epoch=at_least) as (writer, on_writer):
+        purges = await on_writer(_carry_out_purges, state, writer, planned)
+        batches = ShardBatches(writer, selection, purges, numbers)
+        for did in left_behind(state, plan, planned, writer.fold, shard.key):
+            await on_writer(batches.let_go, did)
+        marks = state.ledger.retry_marks(shard.key)
+        pending = pending_dids(planned, writer.fold, marks, wanted)
+        numbers.dids_total = len(pending)
+        _say("shard run begins", state, shard, run_id, epoch=writer.epoch, pending=len(pending))
+        bases = await on_writer(_bases, state, writer.fold, pending, marks, wanted)
+        work = _Work(state, batches, numbers, on_writer, on_progress, bases.get)
+        stop = await work.run(pending)
+        await on_writer(_carry_out_purges, state, writer, planned)
+        await on_writer(close_shard, writer, planned)
+        numbers.seconds = state.effects.monotonic() - started
+        result = _result(shard, planned, writer.fold, wanted, numbers, stop)
+        _say("shard run ends", state, shard, run_id, stopped=result.stopped, left=result.left, **asdict(numbers))
+        return result
 
-            def begin() -> ShardBatches:
-                fold = log.seal(log.read(), epoch=leases.epoch, run_id=run_id)
-                recover(state.store, state.ledger, fold, backfill=state.config.name, shard=shard.key)
-                return ShardBatches(
-                    state,
-                    log,
-                    fold,
-                    epoch=leases.epoch,
-                    run_id=run_id,
-                    selection=selection,
-                    wanted=wanted,
-                    check_leases=leases.check,
-                    numbers=numbers,
-                )
 
-            batches = await on_writer(begin)
-            for did in left_behind(state, plan, planned, batches.fold, shard.key):
-                await on_writer(batches.let_go, did)
-            pending = pending_dids(planned, batches.fold, state.ledger.retry_marks(shard.key), wanted)
-            numbers.dids_total = len(pending)
-            _say("shard run begins", state, shard, run_id, epoch=leases.epoch, pending=len(pending))
-            stop = await _work(state, pending, batches, numbers, on_writer, on_progress)
-            numbers.seconds = state.effects.monotonic() - started
-            result = _result(shard, planned, batches.fold, wanted, numbers, stop)
-            await on_writer(_summarize, state, result, batches.fold.seq)
-            _say("shard run ends", state, shard, run_id, stopped=result.stopped, left=result.left, **asdict(numbers))
-            return result
+def _carry_out_purges(state: BackfillState, writer: ShardWriter, planned: Sequence[PlannedDid]) -> Purges:
+    purges = Purges.of(PurgeLog(state.store).read())
+    carry_out_purges(writer, purges, [one.did for one in planned])
+    return purges
+
+
+def _bases(
+    state: BackfillState, fold: Fold, pending: Sequence[PlannedDid], marks: Mapping[str, int], wanted: Wanted
+) -> dict[str, RepoOutcome]:
+    """The pending DIDs of which only what is newer has to be asked for, with the outcome of their last fetch.
+
+    A mark asks for the repo again, whole: whoever reopens what is complete doesn't trust it.
+    """
+    found = ((one.did, delta_base(state.config, fold, one.did, wanted)) for one in pending if one.did not in marks)
+    bases = {did: base for did, base in found if base is not None}
+    return bases if bases and has_current_form(state.store, fold, state.config.records.raw) else {}
 
 
 def _say(message: str, state: BackfillState, shard: Shard, run_id: str, **fields: object) -> None:
@@ -104,58 +111,61 @@ def _say(message: str, state: BackfillState, shard: Shard, run_id: str, **fields
     _log.info(message, extra={"fields": named})
 
 
-async def _work(
-    state: BackfillState,
-    pending: Sequence[PlannedDid],
-    batches: ShardBatches,
-    numbers: RunNumbers,
-    on_writer: OnWriter,
-    on_progress: OnProgress,
-) -> Stop | None:
-    stop = None
-    try:
-        if pending:
-            stop = await _fetch(state, pending, batches, numbers, on_writer, on_progress)
-    except asyncio.CancelledError:
-        # Asked to stop: the batch in hand holds whole DIDs only, so it is kept; the rest stays pending.
-        await on_writer(batches.commit)
-        raise
-    except BaseException:
-        await on_writer(batches.discard)
-        raise
-    await on_writer(batches.commit)
-    if has_rewrites(batches.fold):
-        await on_writer(batches.rewrite)
-    return stop
+@dataclass(frozen=True)
+class _Work:
+    """Fetching and committing, between what a run begins and ends with."""
 
+    state: BackfillState
+    batches: ShardBatches
+    numbers: RunNumbers
+    on_writer: OnWriter
+    on_progress: OnProgress
+    bases: BaseOf
 
-async def _fetch(
-    state: BackfillState,
-    pending: Sequence[PlannedDid],
-    batches: ShardBatches,
-    numbers: RunNumbers,
-    on_writer: OnWriter,
-    on_progress: OnProgress,
-) -> Stop | None:
-    brake = Brake(state.config.processing.quota, state.effects, numbers)
-    by_endpoint: dict[str, list[PlannedDid]] = defaultdict(list)
-    for one in pending:
-        by_endpoint[one.pds_endpoint].append(one)
-    # One host and port, but some documents may say http and some https: what most of them say comes first.
-    for endpoint, dids in sorted(by_endpoint.items(), key=lambda item: -len(item[1])):
+    async def run(self, pending: Sequence[PlannedDid]) -> Stop | None:
+        """Take the pending DIDs to their outcomes, the last batch committed; returns why it ended early."""
+        stop = None
         try:
-            check_endpoint(endpoint, state.config.processing.allow_private_hosts)
-        except RefusedHostError as error:
-            await on_writer(_book_refused, batches, dids, error)
-            continue
-        async with open_fetcher(state, endpoint, brake, numbers) as fetcher:
-            fetching = ShardFetching(
-                state.config, fetcher, batches, brake, numbers, on_writer=on_writer, on_progress=on_progress
-            )
-            stop = await fetching.run(dids)
-        if stop is not None:
-            return stop
-    return None
+            if pending:
+                stop = await self._fetch(pending)
+        except asyncio.CancelledError:
+            # Asked to stop: the batch in hand holds whole DIDs only, so it is kept; the rest stays pending.
+            await self.on_writer(self.batches.commit)
+            raise
+        except BaseException:
+            await self.on_writer(self.batches.discard)
+            raise
+        await self.on_writer(self.batches.commit)
+        return stop
+
+    async def _fetch(self, pending: Sequence[PlannedDid]) -> Stop | None:
+        config = self.state.config
+        brake = Brake(config.processing.quota, self.state.effects, self.numbers)
+        by_endpoint: dict[str, list[PlannedDid]] = defaultdict(list)
+        for one in pending:
+            by_endpoint[one.pds_endpoint].append(one)
+        # One host and port, but some documents may say http and some https: what most of them say comes first.
+        for endpoint, dids in sorted(by_endpoint.items(), key=lambda item: -len(item[1])):
+            try:
+                check_endpoint(endpoint, config.processing.allow_private_hosts)
+            except RefusedHostError as error:
+                await self.on_writer(_book_refused, self.batches, dids, error)
+                continue
+            async with open_fetcher(self.state, endpoint, brake, self.numbers) as fetcher:
+                fetching = ShardFetching(
+                    config,
+                    fetcher,
+                    self.batches,
+                    brake,
+                    self.numbers,
+                    bases=self.bases,
+                    on_writer=self.on_writer,
+                    on_progress=self.on_progress,
+                )
+                stop = await fetching.run(dids)
+            if stop is not None:
+                return stop
+        return None
 
 
 def _book_refused(batches: ShardBatches, dids: Sequence[PlannedDid], error: RefusedHostError) -> None:
@@ -183,8 +193,3 @@ def _result(
         host_down=stop.host_down if stop else False,
         retry_after_seconds=stop.retry_after_seconds if stop else None,
     )
-
-
-def _summarize(state: BackfillState, result: ShardResult, seq: int) -> None:
-    outcomes = {outcome.value: count for outcome, count in result.outcomes.items()}
-    state.ledger.put_summary(result.shard, ShardSummary(outcomes=outcomes, rows=dict(result.rows), seq=seq))

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 T = TypeVar("T")
 
@@ -23,12 +23,26 @@ class OnWriter(Protocol):
         ...
 
 
+async def _ended(work: asyncio.Future[Any]) -> None:
+    """Wait for the end, however often one is cancelled; an error matters more than that."""
+    while not work.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([work])
+    if not work.cancelled() and (error := work.exception()) is not None:
+        raise error
+
+
 @contextmanager
 def writer_thread(name: str) -> Iterator[OnWriter]:
     """A writer thread for the block; what was given to it is finished before the block ends."""
     with ThreadPoolExecutor(1, thread_name_prefix=f"writer {name}") as pool:
 
         async def on_writer(function: Callable[..., T], *arguments: object) -> T:
-            return await asyncio.get_running_loop().run_in_executor(pool, partial(function, *arguments))
+            work = asyncio.get_running_loop().run_in_executor(pool, partial(function, *arguments))
+            try:
+                return await asyncio.shield(work)
+            except asyncio.CancelledError:
+                await _ended(work)  # a commit that has begun is finished while the leases are still held
+                raise
 
         yield on_writer

@@ -18,9 +18,9 @@ def folder_of(variable: str) -> Path:
     return Path(value)
 
 
-def interop_lines(name: str) -> list[str]:
-    """The vectors of one syntax file, without comments and empty lines."""
-    text = (folder_of("BACKFILL_INTEROP_VECTORS") / "syntax" / name).read_text(encoding="utf-8")
+def interop_lines(name: str, folder: str = "syntax") -> list[str]:
+    """The vectors of one text file, without comments and empty lines."""
+    text = (folder_of("BACKFILL_INTEROP_VECTORS") / folder / name).read_text(encoding="utf-8")
     lines = [line for line in text.split("\n") if line and not line.startswith("#")]
     assert lines
     return lines

@@ -144,6 +144,43 @@ async def test_keys_rotate_with_and_without_a_new_signature(client: Client) -> N
     assert client.network.expected[did]["outcome"] == "complete"
 
 
+async def test_an_imported_repo_is_new_in_all_its_blocks(client: Client) -> None:
+    did = client.network.dids[0]
+    before = (await client.control(f"/account?did={did}")).json
+    old_commit, records, old_blocks = read_repo((await client.repo(did)).body)
+    got = (await client.control("/import_anew", {"did": did})).json
+    assert got["rev"] > before["rev"]
+    assert got["expected"] == before["expected"]
+    whole = (await client.repo(did)).body
+    commit, now, blocks = read_repo(whole)
+    assert (commit["rev"], commit["data"], now) == (got["rev"], old_commit["data"], records)
+    key = client.network.account(did).key
+    assert has_good_signature(commit, key.curve, key.public_bytes())
+    assert set(blocks) - set(old_blocks) == {sections_of(whole)[0]}
+    assert sections_of((await client.repo(did, since=before["rev"])).body) == sections_of(whole)
+    assert sections_of((await client.repo(did, since=got["rev"])).body)[1] == []
+
+
+async def test_an_imported_repo_that_nobody_signed_again_has_its_commit_of_before(client: Client) -> None:
+    did = client.network.dids[0]
+    before = (await client.control(f"/account?did={did}")).json
+    blocks = dict(sections_of((await client.repo(did)).body)[1])
+    await client.control("/rotate_key", {"did": did, "sign_again": False})
+    got = (await client.control("/import_anew", {"did": did, "sign_again": False})).json
+    assert got["commit"] == before["commit"]
+    assert got["rev"] > before["rev"]
+    assert got["expected"]["outcome"] == "invalid_repo"
+    latest = (await client.xrpc(0, "com.atproto.sync.getLatestCommit", did=did)).json
+    assert latest == {"cid": before["commit"], "rev": got["rev"]}
+    root, sections = sections_of((await client.repo(did, since=before["rev"])).body)
+    assert libipld.encode_cid(root) == before["commit"]
+    assert dict(sections) == blocks
+    added = await client.control("/add", {"did": did, "records": [{"collection": "com.example.a", "record": {}}]})
+    assert added.json["rev"] > got["rev"]
+    delta = sections_of((await client.repo(did, since=got["rev"])).body)[1]
+    assert 3 <= len(delta) < len(blocks)
+
+
 async def test_faults_and_requests_are_set_and_read(client: Client) -> None:
     did = client.network.dids[0]
     answer = await client.control("/faults", {"faults": [{"kind": "status", "times": 1, "status": 502}]})
@@ -187,6 +224,8 @@ async def test_state_says_everything(client: Client) -> None:
         ("/move", {"did": "{did}", "to": 1, "when": "later"}, "on_get_repo"),
         ("/status", {"did": "{did}", "status": "asleep"}, "unknown status"),
         ("/faults", {"faults": 1}, "list"),
+        ("/import_anew", {}, "did"),
+        ("/import_anew", {"did": "did:plc:nobody"}, "no account"),
         ("/status", [], "not a JSON object"),
     ],
 )

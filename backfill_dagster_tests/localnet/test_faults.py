@@ -13,6 +13,7 @@ from backfill_dagster.errors import UsageError
 from backfill_dagster.localnet import Fault, LocalnetOptions, LocalNetwork, parse_faults, read_faults
 from backfill_dagster.localnet.faults import KINDS, FaultTable
 from backfill_dagster_tests.localnet.client import Client, client_of
+from backfill_dagster_tests.localnet.plain_reader import sections_of
 
 OPTIONS = LocalnetOptions(hosts=2, repos=6, seed=5, median_records=30, states={})
 
@@ -106,6 +107,36 @@ async def test_wrong_repo_is_the_repo_of_a_neighbour(client: Client) -> None:
     got = (await client.repo(did)).body
     assert got != client.network.world.shelf.get(did).car()
     assert got in [client.network.world.shelf.get(other).car() for other in client.network.hosts[0].dids]
+
+
+async def test_answers_to_since_that_leave_out_too_much_or_nothing(client: Client) -> None:
+    did = client.network.dids[0]
+    before = client.network.control.describe(did)["rev"]
+    await client.network.control.add({"did": did, "records": [{"collection": "com.example.a", "record": {}}]})
+    whole = await good(client)
+    delta = (await client.repo(did, since=before)).body
+    root, blocks = sections_of(delta)
+    await client.network.set_faults([Fault(kind="empty_car", times=2)])
+    header = (await client.repo(did)).body
+    assert (len(header), sections_of(header)) == (59, (root, []))
+    assert (await client.repo(did, since=before)).body == header
+    for number in (None, 0, 1, -2):
+        await client.network.set_faults([Fault(kind="drop_block", block=number)])
+        left = blocks.copy()
+        del left[-1 if number is None else number]
+        assert sections_of((await client.repo(did, since=before)).body) == (root, left)
+    await client.network.set_faults([Fault(kind="drop_block", block=len(blocks))])
+    assert (await client.repo(did, since=before)).body == delta
+    await client.network.set_faults([Fault(kind="whole_repo")])
+    assert (await client.repo(did, since=before)).body == whole
+
+
+async def test_faults_of_a_car_leave_refusals_as_they_are(client: Client) -> None:
+    did = client.network.dids[0]
+    await client.network.control.status({"did": did, "status": "deactivated"})
+    for kind in ("empty_car", "drop_block"):
+        await client.network.set_faults([Fault(kind=kind)])
+        assert (await client.repo(did)).json["error"] == "RepoDeactivated"
 
 
 async def test_other_answers_than_a_car(client: Client) -> None:

@@ -19,6 +19,7 @@ from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, Shard
 from backfill_dagster.plan import fold, generation
 from backfill_dagster.plan.storage import Plan, PlanStore, generation_key
 from backfill_dagster.store import LocalStore
+from backfill_dagster.store.base import Listing as Listing_
 
 
 def did(name: str, shard: str = "a.test~0000", **more: object) -> PlannedDid:
@@ -133,6 +134,31 @@ def test_the_loser_of_a_race_is_told_and_changes_nothing(store: PlanStore) -> No
     assert store.append(base, [did("b")], {"refresh": 0}) is None
     assert list(store.read().rows()) == [did("a")]
     assert list(base.rows()) == []
+
+
+class LostReply(LocalStore):
+    """As a store whose client tries again when the first reply doesn't come: the object stands, the key is taken."""
+
+    def put_if_absent(self, key: str, data: bytes) -> bool:
+        return super().put_if_absent(key, data) and False
+
+
+def test_a_lost_reply_is_no_lost_race(tmp_path: Path) -> None:
+    store = PlanStore(LostReply(tmp_path))
+    plan = store.append(store.read(), [did("a")], {"refresh": 1, "run_id": "mine"})
+    assert plan is not None
+    assert plan == store.read()
+    assert store.append(Plan(), [did("a")], {"refresh": 1, "run_id": "another's"}) is None
+    assert plan == store.read()
+
+
+def test_a_generation_that_comes_while_the_folder_is_listed_is_no_gap(tmp_path: Path) -> None:
+    class Listing(LocalStore):
+        def list(self, prefix: str) -> Listing_:
+            return [info for info in super().list(prefix) if not info.key.endswith("000002.parquet")]
+
+    plan = grown(PlanStore(LocalStore(tmp_path)), [did("a")], [did("b")], [did("c")])
+    assert PlanStore(Listing(tmp_path)).read() == plan
 
 
 def test_of_many_writers_each_generation_has_one(tmp_path: Path) -> None:

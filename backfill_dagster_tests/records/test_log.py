@@ -58,12 +58,12 @@ def test_what_is_appended_is_what_is_read(log: ShardLog, store: LocalStore) -> N
     complete = done("did:plc:a", rev="3k2a", records_by_type={"post": 1}, error_headers={"server": "x"})
     fold = commit(log, fold, adds=[part("p1")], dids={"did:plc:a": complete})
     fold = commit(log, fold, adds=[part("p2")], dids={"did:plc:a": complete}, supersedes=["did:plc:a"])
-    fold = commit(log, fold, adds=[part("p3")], removes=[part("p1").path], purged=["did:plc:z"])
+    fold = commit(log, fold, adds=[part("p3")], removes=[part("p1").path], purged=["did:plc:z"], rewritten=3)
     assert fold.seq == fold.entries == 4
     assert dict(fold.parts) == {part("p2").path: LivePart(part("p2"), 3), part("p3").path: LivePart(part("p3"), 4)}
     assert dict(fold.dids) == {"did:plc:a": (complete, 3)}
     assert dict(fold.superseded) == {"did:plc:a": 3}
-    assert fold.rewritten_seq == 4
+    assert fold.rewritten_seq == 3
     assert fold.purged == {"did:plc:z"}
     assert fold == log.read() == ShardLog(store, SHARD, nonce=nonces("other")).read()
     assert [info.key for info in store.list("log/")] == [f"log/{SHARD}/{seq:08d}.json" for seq in (1, 2, 3, 4)]
@@ -109,6 +109,7 @@ def test_an_entry_is_canonical_json_with_hash_and_chain(log: ShardLog, store: Lo
         "supersedes": [],
         "purged": [],
         "voids": [],
+        "rewritten": 0,
         "prev": content["prev"],
     }
 

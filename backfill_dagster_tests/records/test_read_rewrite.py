@@ -14,7 +14,7 @@ from backfill_dagster.records import rewrite as rewrite_module
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold, LivePart
 from backfill_dagster.records.read import live_batches, live_counts, live_record_types, live_rows, part_batches
-from backfill_dagster.records.rewrite import Rewrite, rewrite_superseded
+from backfill_dagster.records.rewrite import PartRewriter, Rewrite
 from backfill_dagster.store.local import LocalStore
 from backfill_dagster_tests.records.fake_repo import FakeRepo, table_of, tid, unique, write
 
@@ -36,7 +36,7 @@ def add(folder: Path, parts: dict[str, LivePart], seq: int, *repos: FakeRepo, ra
 
 def rewrite(folder: Path, fold: Fold) -> Rewrite:
     numbers = iter(range(100))
-    return rewrite_superseded(
+    rewriter = PartRewriter(
         LocalStore(folder),
         fold,
         shard="example.com~0000",
@@ -44,6 +44,7 @@ def rewrite(folder: Path, fold: Fold) -> Rewrite:
         compression="zstd",
         unique=lambda: f"ff{next(numbers):02}",
     )
+    return rewriter.superseded()
 
 
 def two_batches(folder: Path) -> Fold:

@@ -1,0 +1,55 @@
+"""The DuckDB that a query runs in: in memory, of one attempt, with nothing in it yet; and how Arrow gets into it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import duckdb
+import pyarrow as pa
+
+INTERNAL = "internal"
+"""Schema of the tables that views need and nobody asks for."""
+
+_CONFIG: dict[str, str | bool | int | float | list[str]] = {
+    "autoinstall_known_extensions": "false",  # a query must not reach for the internet
+    "TimeZone": "UTC",
+}
+
+
+@contextmanager
+def empty_database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database for the block; what doesn't fit into memory goes to the folder for temporary files."""
+    with tempfile.TemporaryDirectory(prefix="backfill-query-", ignore_cleanup_errors=True) as spill:
+        database = duckdb.connect(config=_CONFIG | {"temp_directory": spill})
+        try:
+            database.execute(f"CREATE SCHEMA {INTERNAL}")
+            yield database
+        finally:
+            database.close()
+
+
+def run_on_rows(database: duckdb.DuckDBPyConnection, statement: str, rows: pa.Table) -> None:
+    """Run a statement that ends with the name of what it reads: these rows.
+
+    Args:
+        database: where.
+        statement: `CREATE TABLE x AS FROM`, or the like.
+        rows: Arrow table.
+    """
+    database.register("incoming", rows)
+    try:
+        database.execute(f"{statement} incoming")
+    finally:
+        database.unregister("incoming")
+
+
+def quoted(name: str) -> str:
+    """A name as SQL takes it, whatever is in it."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def text_list(texts: Sequence[str]) -> str:
+    """A list of texts as SQL takes it."""
+    return "[" + ", ".join("'" + text.replace("'", "''") + "'" for text in texts) + "]"

@@ -1,0 +1,140 @@
+"""Delta refreshes: when only what is newer than the last fetch has to be asked for, and which of its rows then stand.
+
+What a partial repo proves is `records.delta`'s; fetching it is `repo`'s.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from backfill_dagster.atproto.dag_cbor import decode_dag_cbor
+from backfill_dagster.atproto.repo import Repo
+from backfill_dagster.atproto.tid import is_tid
+from backfill_dagster.config import BackfillConfig
+from backfill_dagster.model import RepoOutcome, Wanted
+from backfill_dagster.records.delta import OldKey, UnprovenError, dropped_keys
+from backfill_dagster.records.fold import Fold
+from backfill_dagster.records.parts import OldRows
+from backfill_dagster.records.read import open_part
+from backfill_dagster.records.row_index import RowIndex
+from backfill_dagster.records.rows import COLLECTIONS_MAX, Entry
+from backfill_dagster.records.schema import Raw, quarantine_schema, schema_for
+from backfill_dagster.records.selection import Selection
+from backfill_dagster.records.timestamps import created_at_micros
+from backfill_dagster.store import ObjectStore
+
+NEW_BYTES_MAX = 64 * 1024 * 1024
+"""New records that are put between old rows at a time; a repo with more of them is nearly as quick to fetch whole."""
+
+
+def delta_base(config: BackfillConfig, fold: Fold, did: str, wanted: Wanted) -> RepoOutcome | None:
+    """The DID's outcome, if what is newer than its last complete fetch is all that has to be asked for.
+
+    That fetch has to be of this scope, its rows have to stand here, and its signature to be checked if all are.
+    """
+    known = fold.dids.get(did)
+    if known is None or config.processing.fetch != "auto":
+        return None
+    result = known[0]
+    if result.scope != wanted.scope or result.rows_scope != wanted.scope:
+        return None
+    if result.last_complete_rev is None or not is_tid(result.last_complete_rev) or result.commit_cid is None:
+        return None
+    if config.processing.verify == "full" and not result.signature_checked and not result.outcome.needs_attention:
+        return None
+    return result
+
+
+def has_current_form(store: ObjectStore, fold: Fold, raw: Raw) -> bool:
+    """Whether every live part has the columns of now; else (`records.raw` was changed) a refresh fetches whole repos.
+
+    Raises:
+        StateError: a part is missing or unreadable.
+    """
+    for live in fold.parts.values():
+        record_type = live.part.record_type
+        wanted = quarantine_schema() if record_type is None else schema_for(record_type, raw)
+        with open_part(store, live.part.path) as file:
+            if not file.schema_arrow.equals(wanted):
+                return False
+    return True
+
+
+class DeltaRows:
+    """Finds a DID's old rows and says which of them stand beside a partial repo's.
+
+    Args:
+        store: where the parts are.
+        selection: which records are wanted.
+    """
+
+    def __init__(self, store: ObjectStore, selection: Selection) -> None:
+        self._store = store
+        self._selection = selection
+        self._index: RowIndex | None = None
+
+    def standing(self, fold: Fold, repo: Repo, *, purged: frozenset[str], witnessed: Collection[str]) -> OldRows:
+        """The old rows that stand, by record type.
+
+        Args:
+            fold: the shard's log; during one run only entries of that run may follow the first that was given.
+            repo: the partial repo.
+            purged: AT URIs that may not be stored.
+            witnessed: keys that have been shown to be in this commit.
+
+        Raises:
+            WitnessesNeededError: some more have to be.
+            UnprovenError: they can't be told.
+            StateError: a part is missing or unreadable.
+        """
+        # Parts go only when the run is over, and no DID is fetched twice in one, so one look at the parts will do.
+        index = self._index = self._index or RowIndex(self._store, fold)
+        types = dict.fromkeys(one.record_type for one in index.ranges(repo.did))
+        self._check_new(repo, len(types))
+        old = [OldKey(key, cid) for _, table in index.batches(repo.did) for key, cid in _keys(table, repo.did)]
+        dropped = dropped_keys(repo, old, self._selection, purged=purged, witnessed=witnessed)
+        uris = pa.array([f"at://{repo.did}/{key}" for key in dropped], pa.string())
+        return {name: partial(_kept, partial(index.batches, repo.did), name, uris) for name in types}
+
+    def _check_new(self, repo: Repo, types: int) -> None:
+        """New records have to be few, and countable without what was left out before."""
+        if types + len({entry[0] for entry in repo.entries}) >= COLLECTIONS_MAX:
+            raise UnprovenError("the repo has too many collections to tell which ones have parts of their own")
+        wanted = [entry for entry in repo.entries if self._selection.wants_collection(entry[0])]
+        if sum(len(repo.block(cid)) for _, _, cid in wanted) > NEW_BYTES_MAX:
+            raise UnprovenError("the partial CAR has too much that is new")
+        if self._selection.has_time_range and any(_is_undated(repo, entry) for entry in wanted):
+            raise UnprovenError("the partial CAR has a record without any date, which may have been counted before")
+
+
+def _keys(table: Any, did: str) -> Iterator[tuple[str, str]]:
+    start = len(f"at://{did}/")
+    for uri, cid in zip(table.column("uri").to_pylist(), table.column("cid").to_pylist(), strict=True):
+        yield uri[start:], cid
+
+
+def _is_undated(repo: Repo, entry: Entry) -> bool:
+    _, rkey, cid = entry
+    if is_tid(rkey):
+        return False
+    try:
+        record = decode_dag_cbor(repo.block(cid))
+    except ValueError:
+        return True
+    created_at = record.get("createdAt") if isinstance(record, dict) else None
+    return not isinstance(created_at, str) or created_at_micros(created_at) is None
+
+
+def _kept(
+    batches: Callable[[], Iterator[tuple[str | None, Any]]], record_type: str | None, dropped: Any
+) -> Iterator[Any]:
+    """Copies of the rows that stand: slices would keep whole row groups in memory as long as the batch waits."""
+    for name, table in batches():
+        if name == record_type:
+            kept = table.filter(pc.invert(pc.is_in(table.column("uri"), dropped)))
+            yield from (batch for batch in kept.combine_chunks().to_batches() if batch.num_rows)

@@ -1,0 +1,76 @@
+"""Work on many shards of one backfill without fetching, one after the other; what somebody else holds is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from backfill_dagster.errors import LeaseHeldError
+from backfill_dagster.model import PlannedDid, Wanted
+from backfill_dagster.plan import Plan
+from backfill_dagster.records.log import ShardLog
+from backfill_dagster.state import BackfillState
+from backfill_dagster.worker.recover import recover
+from backfill_dagster.worker.session import ReadLog, Recover, close_shard, open_shard
+from backfill_dagster.worker.writer import ShardWriter
+
+T = TypeVar("T")
+
+
+@dataclass
+class Upkeep(Generic[T]):
+    """What became of the shards.
+
+    Attributes:
+        done: shard -> what its work returned.
+        held: shard -> who works on it; it was left as it is.
+    """
+
+    done: dict[str, T] = field(default_factory=dict)
+    held: dict[str, str] = field(default_factory=dict)
+
+
+async def on_each_shard(
+    state: BackfillState,
+    plan: Plan,
+    scope: str,
+    keys: Iterable[str],
+    work: Callable[[ShardWriter, Sequence[PlannedDid]], T],
+    *,
+    run_id: str,
+    epoch_of: Callable[[str], int] | None = None,
+    read: ReadLog = ShardLog.read,
+    recover: Recover = recover,
+) -> Upkeep[T]:
+    """Take shard after shard in hand, work on it, leave it finished.
+
+    Args:
+        state: the opened state.
+        plan: the plan.
+        scope: of the records wanted.
+        keys: partition keys, the reserved shard may be one.
+        work: gets the shard's writer and what the plan gives the shard; called on the writer thread.
+        run_id: names the work in log and leases.
+        epoch_of: the epoch of a shard's log; default: as read from it.
+        read: as of `open_shard`.
+        recover: as of `open_shard`.
+
+    Raises:
+        StateError, FencedError: as `open_shard`; what was done on other shards stands.
+    """
+    upkeep: Upkeep[T] = Upkeep()
+    wanted = Wanted(scope, plan.refresh)
+    for key in keys:
+        planned = plan.dids(key)
+        at_least = (state.whole_fold(key).epoch if epoch_of is None else epoch_of(key)) + 1
+        try:
+            async with open_shard(state, key, wanted, run_id, at_least_epoch=at_least, read=read, recover=recover) as (
+                writer,
+                on_writer,
+            ):
+                upkeep.done[key] = await on_writer(work, writer, planned)
+                await on_writer(close_shard, writer, planned)
+        except LeaseHeldError as held:
+            upkeep.held[key] = str(held)
+    return upkeep

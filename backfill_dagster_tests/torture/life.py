@@ -1,0 +1,115 @@
+"""One life: commands run one after the other on a state whose durable calls meet their fate, until one ends badly.
+
+What the commands are is in `scenes.py`, what has to be there in the end in `picture.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from backfill_dagster.config import BackfillConfig, load_config
+from backfill_dagster.errors import BackfillError
+from backfill_dagster.ledger import Ledger, SqliteLedger, host_lease_table
+from backfill_dagster.ledger.sqlite_leases import SqliteLeaseTable
+from backfill_dagster.state import BackfillState, open_state
+from backfill_dagster_tests.net.virtual_time import InstantTime
+from backfill_dagster_tests.torture.fate import Fate
+from backfill_dagster_tests.torture.fated import FatedDisk, FatedLeases, FatedLedger, PromisingStore
+from backfill_dagster_tests.torture.power import Journal
+from backfill_dagster_tests.worker.mortal import KilledError
+
+Command = Callable[[BackfillState], Awaitable[object]]
+
+CONFIG = "study.yaml"
+LOCKS = "locks"
+
+
+@dataclass
+class Ended:
+    """How a life ended: the commands that are left, the broken one first, and what broke it."""
+
+    left: Sequence[Command]
+    why: KilledError | BackfillError | None
+
+
+class Life:
+    """Commands in one folder, as processes that share a fate."""
+
+    def __init__(self, folder: Path, fate: Fate) -> None:
+        self.folder = folder
+        self.fate = fate
+        self.config = load_config(folder / CONFIG)
+        self.root = Path(str(self.config.state_path))
+        self._journal = Journal(folder / "morgue")
+        self._store: PromisingStore | None = None
+
+    def run(self, commands: Sequence[Command]) -> Ended:
+        """Run the commands until one breaks; what a dead process leaves behind is as it would be."""
+        for number, command in enumerate(commands):
+            try:
+                with self.opened() as state:
+                    asyncio.run(_awaited(command(state)))
+            except (KilledError, BackfillError) as why:
+                return Ended(commands[number:], why)
+            finally:
+                self._bury()
+        return Ended([], None)
+
+    @contextmanager
+    def opened(self) -> Iterator[BackfillState]:
+        """The state as one of its processes sees it."""
+
+        def open_store(config: BackfillConfig) -> PromisingStore:
+            kept = self._store.kept if self._store else {}
+            self._store = PromisingStore(self.root, FatedDisk(self.fate, self._journal))
+            self._store.kept.update(kept)
+            return self._store
+
+        def open_ledger(config: BackfillConfig, *, read_only: bool = False) -> Ledger:
+            return cast(Ledger, FatedLedger(SqliteLedger(config.ledger_path, config.name), self.fate))
+
+        def host_leases(environ: Any) -> FatedLeases:
+            return FatedLeases(cast(SqliteLeaseTable, host_lease_table(environ)), self.fate, "host_lease")
+
+        with open_state(
+            self.config,
+            effects=InstantTime().effects(),
+            environ={"BACKFILL_LOCK_DIR": str(self.folder / LOCKS)},
+            open_store=open_store,
+            open_ledger=open_ledger,
+            host_lease_table=host_leases,
+        ) as state:
+            yield state
+
+    def cut_power(self, *, names_stay: bool) -> list[str]:
+        """Take away what is not durable; returns what had been promised and is gone or changed."""
+        self._journal.cut(self.root, names_stay=names_stay)
+        promised = self._store.kept if self._store else {}
+        return sorted(path for path, content in promised.items() if _content(self.root / path) != content)
+
+    def _bury(self) -> None:
+        """A process has ended: the leases that it didn't let go are a dead one's, as its pid's next owner sees them."""
+        for path in (self.config.ledger_path, self.folder / LOCKS / "hosts.sqlite"):
+            if path.is_file():
+                with closing(sqlite3.connect(path)) as database, database:
+                    database.execute(
+                        "UPDATE leases SET pid_started = pid_started - 1 WHERE pid = ? AND NOT released", (os.getpid(),)
+                    )
+
+
+async def _awaited(work: Awaitable[object]) -> None:
+    await work
+
+
+def _content(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None

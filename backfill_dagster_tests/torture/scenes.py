@@ -1,0 +1,165 @@
+"""What the lives are made of: a small network, folders to begin in, and commands whose end is known.
+
+Together the scenes touch every part of the protocol in a few hundred durable calls: several record types and batches,
+a quarantine, a DID without a host, superseded rows with and without neighbours in their parts, and a recovery with
+work of every kind to do.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from backfill_dagster.localnet import LocalnetOptions
+from backfill_dagster.model import Outcome
+from backfill_dagster.plan import PlanStore
+from backfill_dagster.records.part_file import part_key
+from backfill_dagster.scope import load_selection
+from backfill_dagster.state import BackfillState
+from backfill_dagster.worker.backfill import run_backfill, shards_with_work
+from backfill_dagster.worker.planning import plan_backfill
+from backfill_dagster.worker.retry import mark_for_retry
+from backfill_dagster_tests.orchestration.network import ThreadedNetwork, threaded_network
+from backfill_dagster_tests.road import write_config
+from backfill_dagster_tests.torture.fate import Blow, Call, Fate
+from backfill_dagster_tests.torture.life import Command, Life
+from backfill_dagster_tests.torture.picture import Picture, finished_picture
+from backfill_dagster_tests.worker.tiny import fold_of, only_shard
+
+OPTIONS = LocalnetOptions(
+    hosts=1, repos=4, seed=6, median_records=3, max_records=6, states={"deactivated": 1, "not_a_did": 1}
+)
+SETTINGS = {
+    "record_types": ["app.bsky.feed.post", "app.bsky.feed.like"],
+    "processing": {"batch_size": 2, "concurrent_requests": 1},
+}
+LIKES = "app.bsky.feed.like"
+SUBJECT = {"uri": "at://did:web:a.example/app.bsky.feed.post/3k", "cid": "bafyrei"}
+LIKE = {"collection": LIKES, "rkey": "3kaaaaaaaaaa2", "record": {"subject": SUBJECT}}
+GONE = {"collection": LIKES, "rkey": "3kaaaaaaaaab2", "record": {"subject": SUBJECT}}
+BROKEN = {"collection": LIKES, "rkey": "3kaaaaaaaaac2", "record": {"subject": 7}}
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A folder to begin in, commands, and what they come to when nothing goes wrong.
+
+    Attributes:
+        base: the folder; lives begin in copies of it.
+        commands: what is run, each one again when it breaks.
+        calls: the durable calls of an unbroken life.
+        end: what is there after it.
+    """
+
+    base: Path
+    commands: Sequence[Command]
+    calls: Sequence[Call]
+    end: Picture
+
+
+async def run(state: BackfillState) -> None:
+    """`backfill run`."""
+    run_id = state.effects.new_id()
+    planned = await plan_backfill(state, run_id=run_id)
+    selection = load_selection(state.config)
+    shards = shards_with_work(state, planned.plan, selection.scope)
+    await run_backfill(state, planned.plan, selection, shards, run_id=run_id)
+
+
+async def refresh(state: BackfillState) -> None:
+    """`backfill plan --refresh`."""
+    await plan_backfill(state, run_id=state.effects.new_id(), refresh=True)
+
+
+async def retry_deactivated(state: BackfillState) -> None:
+    """`backfill retry --outcome deactivated`."""
+    mark_for_retry(state, PlanStore(state.store).read(), outcomes=[Outcome.DEACTIVATED], hosts=[])
+
+
+async def retry_first(state: BackfillState) -> None:
+    """One DID alone is fetched again: its rows go out of parts that hold others' too."""
+    shard = only_shard(state)
+    first = PlanStore(state.store).read().dids(shard)[0].did
+    state.ledger.mark_for_retry(shard, {first: fold_of(state, shard).dids[first][1]})
+
+
+@contextmanager
+def made_scenes(folder: Path) -> Iterator[dict[str, Scene]]:
+    """The scenes by name; the first run's is on a network of its own, as it was before the other one's changes."""
+    with threaded_network(OPTIONS) as before, threaded_network(OPTIONS) as after:
+        for net in (before, after):
+            add_records(net)
+        young, old = empty_folder(folder / "young", before), empty_folder(folder / "old", after)
+        unbroken(old, [run], folder / "older")
+        change_records(after)
+        refreshing = unbroken(folder / "older", [refresh, run], folder / "refreshed")
+        yield {
+            "first_run": unbroken(young, [run], folder / "first"),
+            "refresh": refreshing,
+            "retry": unbroken(folder / "older", [retry_deactivated, retry_first, run], folder / "retried"),
+            "recovery": unbroken(broken(refreshing, folder / "broken"), [run], folder / "recovered"),
+        }
+
+
+def empty_folder(folder: Path, net: ThreadedNetwork) -> Path:
+    folder.mkdir(parents=True)
+    write_config(folder, net.network.plc_url, net.network.dids, **SETTINGS)
+    return folder
+
+
+def add_records(net: ThreadedNetwork) -> None:
+    for did in net.network.active:
+        net.do(net.network.control.add({"did": did, "records": [LIKE, GONE, BROKEN]}))
+
+
+def change_records(net: ThreadedNetwork) -> None:
+    """The first account adds, edits and deletes; the deactivated one is back; the others stay as they are."""
+    first = net.network.active[0]
+    edited = LIKE | {"record": {"subject": SUBJECT | {"cid": "bafyreib"}}}
+    new = {"collection": LIKES, "record": {"subject": SUBJECT}}
+    [away] = [did for did, entry in net.network.expected.items() if entry["outcome"] == "deactivated"]
+    net.do(net.network.control.add({"did": first, "records": [new]}))
+    net.do(net.network.control.edit({"did": first, **edited}))
+    net.do(net.network.control.delete({"did": first, "collection": LIKES, "rkey": GONE["rkey"]}))
+    net.do(net.network.control.status({"did": away, "status": "active"}))
+
+
+def unbroken(base: Path, commands: Sequence[Command], folder: Path) -> Scene:
+    """Live in a copy of `base` to the end."""
+    shutil.copytree(base, folder)
+    life = Life(folder, Fate())
+    ended = life.run(commands)
+    assert ended.why is None, repr(ended.why)
+    calls = list(life.fate.calls)
+    with life.opened() as state:
+        return Scene(base, commands, calls, finished_picture(state))
+
+
+def broken(scene: Scene, folder: Path) -> Path:
+    """A refresh that died right after its first entry with records; and dead files of an older epoch."""
+    entries = [number for number, call in enumerate(scene.calls, 1) if is_entry(call)]
+    shutil.copytree(scene.base, folder)
+    life = Life(folder, Fate(Blow.DEATH, entries[1] + 1))  # the first one is the seal
+    assert life.run(scene.commands).left == scene.commands[1:]
+    with Life(folder, Fate()).opened() as state:
+        plant_dead_files(state)
+    return folder
+
+
+def is_entry(call: Call) -> bool:
+    """Whether this call is the moment at which an entry of the shard's log comes to be."""
+    return call.kind == "link" and "/log/localhost" in call.where
+
+
+def plant_dead_files(state: BackfillState) -> None:
+    """A staged and a published file that no entry names: stores without staging leave the second kind too."""
+    shard = only_shard(state)
+    fold = fold_of(state, shard)
+    names = [part_key("like", shard=shard, seq=fold.seq, epoch=fold.epoch - 1, unique=one) for one in ("dead", "deed")]
+    for key in names:
+        with state.store.stage(key) as file:
+            file.write(b"nobody's")
+    state.store.publish(names[1:])

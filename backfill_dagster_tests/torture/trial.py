@@ -1,0 +1,65 @@
+"""One trial: a scene, a blow at one call, the same commands again on a healthy disk, and what has to be there then."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from backfill_dagster.errors import BackfillError, FencedError, StateError
+from backfill_dagster_tests.torture.fate import Blow, Fate
+from backfill_dagster_tests.torture.life import Ended, Life
+from backfill_dagster_tests.torture.picture import finished_picture
+from backfill_dagster_tests.torture.scenes import Scene
+
+REMEDIES = {Blow.FULL: "free space", Blow.FULL_ON: "free space", Blow.FAULT: "check it", Blow.FAULT_ON: "check it"}
+
+
+def trials(scene: Scene, blow: Blow, numbers: Iterable[int], folder: Path) -> dict[str, str]:
+    """Strike at each of these calls, each time in a copy of its own; what went wrong, by the call."""
+    failures = {}
+    for number in numbers:
+        call = scene.calls[number - 1]
+        copy = folder / f"{blow}-{number}"
+        try:
+            trial(scene, blow, number, copy)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
+            failures[f"{number} {call.kind} {Path(call.where).relative_to(call.where.split('/data')[0])}"] = (
+                f"{type(error).__name__}: {error}"
+            )
+        shutil.rmtree(copy)
+    return failures
+
+
+def trial(scene: Scene, blow: Blow, number: int, folder: Path) -> None:
+    shutil.copytree(scene.base, folder)
+    life = Life(folder, Fate(blow, number))
+    ended = life.run(scene.commands)
+    assert life.fate.struck
+    assert [call.kind for call in life.fate.calls[:number]] == [call.kind for call in scene.calls[:number]]
+    if blow.error_number is None:
+        assert life.fate.is_over
+        assert len(life.fate.calls) == number, "a dead process has gone on"
+    else:
+        assert_clear(ended, blow, folder)
+    if blow.is_power_cut:
+        assert life.cut_power(names_stay=blow is Blow.POWER_CUT_NAMES_KEPT) == [], "promised, and gone"
+    again = Life(folder, Fate())
+    healed = again.run(ended.left)
+    if healed.why is not None:
+        raise healed.why
+    with again.opened() as state:
+        picture = finished_picture(state)
+        for name in ("plan", "rows", "quarantined", "log", "ledger", "summaries"):
+            assert getattr(picture, name) == getattr(scene.end, name), name
+
+
+def assert_clear(ended: Ended, blow: Blow, folder: Path) -> None:
+    """A command that gave up said so in one line with place and remedy; one that didn't has finished its work."""
+    if ended.why is None:
+        return
+    assert isinstance(ended.why, (StateError, FencedError)), repr(ended.why)
+    text = str(ended.why)
+    assert "\n" not in text
+    assert str(folder) in text, text
+    assert REMEDIES[blow] in text, text
