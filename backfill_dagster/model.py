@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -129,7 +129,8 @@ class RepoOutcome:
 
     Times are ISO 8601 UTC text. `records_by_type` counts the DID's live rows (record type -> rows): after a refresh
     that failed these are the rows of the last complete fetch, and `rows_scope` is the scope they were fetched under.
-    `records_seen_by_collection` counts everything the repo holds (full fetches only).
+    `records_seen_by_collection` counts everything the repo holds (full fetches only). `tree` are hashes of some of the
+    repo's nodes as of the last complete fetch (`records.tree_marks`); the log keeps them, the ledger doesn't.
     """
 
     did: str
@@ -159,11 +160,17 @@ class RepoOutcome:
     run_id: str = ""
     config_hash: str = ""
     code_version: str = ""
+    tree: Sequence[Any] = ()
 
     @property
     def records_total(self) -> int:
         """Rows committed, all types together."""
         return sum(self.records_by_type.values())
+
+    @property
+    def for_ledger(self) -> RepoOutcome:
+        """What the ledger's item says: all but what only a later fetch needs."""
+        return dataclasses.replace(self, tree=())
 
     def to_json(self) -> dict[str, Any]:
         """JSON form of the log entry: fields at their default are left out."""

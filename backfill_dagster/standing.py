@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backfill_dagster.ledger import ShardSummary
@@ -26,8 +26,9 @@ class ShardStanding:
         rows: record type -> live rows.
         pending: DIDs that a run would fetch.
         left_behind: DIDs with rows here that have moved to another shard, which has them too.
-        has_work: whether a run has something to do: pending DIDs, superseded or purged rows, or to finish what the last
-            one left.
+        lost_parts: live parts that are missing or have another size than the log says.
+        has_work: whether a run has something to do: pending DIDs, superseded or purged rows, to finish what the last
+            one left, or to say that parts are lost.
     """
 
     shard: str
@@ -36,6 +37,7 @@ class ShardStanding:
     rows: Counter[str]
     pending: int
     left_behind: int
+    lost_parts: int
     has_work: bool
 
 
@@ -47,8 +49,9 @@ def shard_standing(
     shard: str,
     summary: ShardSummary | None,
     purges: Purges,
+    sizes: Mapping[str, int],
 ) -> ShardStanding:
-    """One shard's account: what the plan says of it, against its log and the ledger's summary.
+    """One shard's account: what the plan says of it, against its log, the ledger's summary and the files there are.
 
     A run writes the summary last: where it isn't as of the log's end, a run has died between its last entry and the
     files and items that belong to it, or the ledger is another.
@@ -59,6 +62,7 @@ def shard_standing(
         pending = len(pending_dids(planned, fold, state.ledger.retry_marks(shard), wanted))
     behind = left_behind(state, plan, planned, fold, shard)
     is_finished = (summary.seq if summary else 0) == fold.seq
+    lost = lost_parts(state, shard, fold, sizes)
     is_clean = not has_rewrites(fold) and not has_open_purges(fold, [one.did for one in planned], purges)
     return ShardStanding(
         shard=shard,
@@ -67,7 +71,27 @@ def shard_standing(
         rows=live_rows(fold),
         pending=pending,
         left_behind=len(behind),
-        has_work=pending > 0 or bool(behind) or not is_clean or not is_finished,
+        lost_parts=lost,
+        has_work=pending > 0 or bool(behind) or lost > 0 or not is_clean or not is_finished,
+    )
+
+
+def lost_parts(state: BackfillState, shard: str, fold: Fold, sizes: Mapping[str, int]) -> int:
+    """How many live parts are not there as the log says, by their sizes; `verify` looks into them.
+
+    Args:
+        state: the opened state.
+        shard: partition key.
+        fold: its log.
+        sizes: key -> bytes of every file, listed a moment ago: a run can have published or replaced parts since.
+    """
+    suspects = [path for path, live in fold.parts.items() if sizes.get(path) != live.part.bytes]
+    if not suspects:
+        return 0
+    now = state.log(shard).read().parts
+    staged = {info.key for info in state.store.staged()}
+    return sum(
+        path in now and path not in staged and state.store.size(path) != now[path].part.bytes for path in suspects
     )
 
 
@@ -114,12 +138,14 @@ def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardSta
     wanted = Wanted(scope, plan.refresh)
     summaries = state.ledger.summaries()
     purges = Purges.of(PurgeLog(state.store).read())
+    sizes = {info.key: info.size for prefix in ("records/", "quarantine/") for info in state.store.list(prefix)}
     standings = {
-        key: shard_standing(state, plan, planned, wanted, key, summaries.get(key), purges)
+        key: shard_standing(state, plan, planned, wanted, key, summaries.get(key), purges, sizes)
         for key, planned in plan.by_shard()
     }
     for emptied in [key for key in [*plan.shards(), UNROUTABLE_SHARD] if key not in standings]:
-        standings[emptied] = shard_standing(state, plan, [], wanted, emptied, summaries.get(emptied), purges)
+        summary = summaries.get(emptied)
+        standings[emptied] = shard_standing(state, plan, [], wanted, emptied, summary, purges, sizes)
     reserved = standings.pop(UNROUTABLE_SHARD)
     return [*(standings[key] for key in sorted(standings)), reserved]
 

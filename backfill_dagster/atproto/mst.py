@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
-from backfill_dagster.atproto.car import Car
+from backfill_dagster.atproto.car import BlockIndex, Car
 from backfill_dagster.atproto.cid import DAG_CBOR_CID_PREFIX, cid_text
 from backfill_dagster.atproto.dag_cbor import cbor_head, decode_dag_cbor
 from backfill_dagster.errors import InvalidRepoError
@@ -38,8 +38,17 @@ BYTES_HEADS = tuple(cbor_head(2, number) for number in range(KEY_MAX_BYTES + 1))
 ENTRY_FORMAT = b"\xa4\x61k%b%b\x61p%b\x61t%b\x61v" + LINK_HEAD.replace(b"%", b"%%") + b"%b"
 """`{"k": <rest>, "p": <prefix>, "t": <right>, "v": <value>}`, the head of `rest` apart, `value` without its prefix."""
 
-_Entry: TypeAlias = tuple[bytes, bytes, bytes | None]
+NodeEntry: TypeAlias = tuple[bytes, bytes, bytes | None]
 """Key, CID of the record, CID of the subtree between this key and the next."""
+
+
+class HasBlocks(Protocol):
+    """A CAR, or a repo out of one."""
+
+    @property
+    def blocks(self) -> BlockIndex:
+        """The blocks that there are."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,7 @@ def iter_mst(
         InvalidRepoError: a node is missing or breaks a rule.
     """
     seen: set[bytes] = set()
-    stack: list[tuple[Iterator[_Entry], int]] = []
+    stack: list[tuple[Iterator[NodeEntry], int]] = []
     key_bytes_left = car.expansion_limit_bytes
     last_key = b""
     subtree: bytes | None = data_cid
@@ -111,7 +120,7 @@ def iter_mst(
                 if gaps is not None:
                     gaps.append(Gap(last_key.decode(), _next_key(stack), subtree, -1 if depth is None else depth))
                 break
-            left, entries = _read_node(car, subtree)
+            left, entries = read_node(car, subtree)
             depth = _check_levels(subtree, left, entries, depth)
             stack.append((iter(entries), depth))
             subtree, depth = left, depth - 1
@@ -136,7 +145,7 @@ def iter_mst(
             subtree = None
 
 
-def _next_key(stack: list[tuple[Iterator[_Entry], int]]) -> str | None:
+def _next_key(stack: list[tuple[Iterator[NodeEntry], int]]) -> str | None:
     """The key that the walk comes to next when it goes into no subtree; it stays where it is."""
     for rest_of_node, _ in reversed(stack):
         for key, _, _ in copy(rest_of_node):
@@ -144,7 +153,7 @@ def _next_key(stack: list[tuple[Iterator[_Entry], int]]) -> str | None:
     return None
 
 
-def _check_levels(cid: bytes, left: bytes | None, entries: list[_Entry], depth: int | None) -> int:
+def _check_levels(cid: bytes, left: bytes | None, entries: list[NodeEntry], depth: int | None) -> int:
     """Check a node's level: `depth` when it is known from its parent, None for the root. Returns the level."""
     if not entries:
         if depth is None and left is None:
@@ -164,8 +173,15 @@ def _check_levels(cid: bytes, left: bytes | None, entries: list[_Entry], depth: 
     return expected
 
 
-def _read_node(car: Car, cid: bytes) -> tuple[bytes | None, list[_Entry]]:
-    """Decode a node and check everything that can be seen in it alone. Returns its left subtree and its entries."""
+def read_node(car: HasBlocks, cid: bytes) -> tuple[bytes | None, list[NodeEntry]]:
+    """Decode a node and check everything that can be seen in it alone.
+
+    Returns:
+        CID of its left subtree (36 bytes) or None, and its entries.
+
+    Raises:
+        InvalidRepoError: it is missing or breaks a rule.
+    """
     if cid not in car.blocks:
         raise InvalidRepoError(f"the CAR lacks MST node {cid_text(cid)}: was it cut short?", error_code="MissingBlock")
     block = car.blocks.block(cid)
@@ -178,7 +194,7 @@ def _read_node(car: Car, cid: bytes) -> tuple[bytes | None, list[_Entry]]:
     left = fields["l"]
     if left is not None and type(left) is not bytes:
         raise _invalid(cid, "its field l is not a link")
-    entries: list[_Entry] = []
+    entries: list[NodeEntry] = []
     encoded = [NODE_START, cbor_head(4, len(fields["e"]))]
     key = b""
     for entry in fields["e"]:

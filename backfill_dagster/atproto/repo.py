@@ -36,6 +36,7 @@ class Repo:
         blocks: the CAR's blocks.
         absent: what a partial repo lists without having the block, in key order.
         gaps: the parts of the tree that a partial repo lacks, in key order.
+        data: CID of the tree's root node (36 bytes).
     """
 
     did: str
@@ -47,6 +48,7 @@ class Repo:
     blocks: BlockIndex
     absent: list[RepoEntry] = field(default_factory=list)
     gaps: list[Gap] = field(default_factory=list)
+    data: bytes = b""
 
     @property
     def is_whole(self) -> bool:
@@ -93,25 +95,8 @@ def open_repo(
         blocks=car.blocks,
         absent=absent,
         gaps=gaps,
+        data=commit.data,
     )
-
-
-def proves_record(data: CarData, *, did: str, root: bytes, key: str, cid: str) -> bool:
-    """Whether a CAR (the answer to sync.getRecord) shows that a commit has a record under a key.
-
-    Args:
-        data: the CAR.
-        did: whose repo it is.
-        root: CID of a commit that has been checked (36 bytes).
-        key: `<collection>/<rkey>`.
-        cid: text of the CID that the record has to have.
-
-    Raises:
-        InvalidRepoError: the CAR is no part of a repo.
-    """
-    repo = open_repo(data, did=did, signing_key=None, verify="structure", partial=True)
-    shown = {f"{collection}/{rkey}": found for collection, rkey, found in (*repo.entries, *repo.absent)}
-    return repo.commit_cid == cid_text(root) and key in shown and cid_text(shown[key]) == cid
 
 
 def _check_commit_signature(commit: Commit, signing_key: str | None) -> None:

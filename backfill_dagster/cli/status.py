@@ -52,6 +52,7 @@ def _status_json(config: BackfillConfig, standings: Sequence[ShardStanding], lef
         "outcomes": outcome_names(outcomes),
         "records": dict(sorted(total_rows(standings).items())),
         "left": left,
+        "lost_parts": sum(one.lost_parts for one in standings),
         "shards": {
             one.shard: {"dids": one.dids, "outcomes": outcome_names(one.outcomes), "pending": one.pending}
             for one in standings
@@ -68,6 +69,9 @@ def _print_status(config: BackfillConfig, standings: Sequence[ShardStanding], le
     open_shards = {one.shard: one.pending for one in standings if one.has_work}
     print_counts(console, "Shards with work", open_shards, unit="pending")
     lines = ["", f"records: {shown_path(f'{config.state_path}/records')}"]
+    lost = sum(one.lost_parts for one in standings)
+    if lost:
+        lines.append(f"{counted(lost, 'part')} missing or altered: `backfill verify {config.path}` names them")
     if left:
         lines.append(f"{counted(left, 'DID')} left: `backfill run {config.path}` goes on")
     print_lines(console, lines)

@@ -16,7 +16,9 @@ from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome
 UNKNOWN_HANDLE = "<unknown>"
 """What the old table holds where a handle is empty."""
 
-_RESULT_NAMES = tuple(f.name for f in dataclasses.fields(RepoOutcome))
+_LOG_ONLY = frozenset({"tree"})
+
+_RESULT_NAMES = tuple(f.name for f in dataclasses.fields(RepoOutcome) if f.name not in _LOG_ONLY)
 
 
 def item_attributes(item: LedgerItem) -> dict[str, Any]:

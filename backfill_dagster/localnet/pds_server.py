@@ -15,7 +15,7 @@ import libipld
 from backfill_dagster.localnet.accounts import Account, HostStatus
 from backfill_dagster.localnet.faults import GET_REPO
 from backfill_dagster.localnet.replies import CAR_CONTENT_TYPE, Reply, json_reply, xrpc_error
-from backfill_dagster.localnet.repo_writer import RepoBytes, blocks_of, keys_of, record_proof
+from backfill_dagster.localnet.repo_writer import RepoBytes, blocks_of, keys_of
 from backfill_dagster.localnet.world import World
 
 Query = Mapping[str, str]
@@ -49,7 +49,6 @@ class PdsHost:
         self._making: dict[str, asyncio.Task[RepoBytes]] = {}
         self._methods: dict[str, Callable[[Query], Awaitable[Reply]]] = {
             GET_REPO: self._get_repo,
-            "com.atproto.sync.getRecord": self._get_record,
             "com.atproto.sync.getRepoStatus": self._get_repo_status,
             "com.atproto.sync.getLatestCommit": self._get_latest_commit,
             "com.atproto.sync.listRepos": self._list_repos,
@@ -112,11 +111,6 @@ class PdsHost:
             raise _Refused(xrpc_error("InvalidRequest", "Error: since must be a valid TID"))
         repo = await self.repo(account.did)
         return Reply(200, repo.car(since), CAR_CONTENT_TYPE, chunked=True)
-
-    async def _get_record(self, query: Query) -> Reply:
-        account = self._served(query.get("did", ""))
-        key = f"{query.get('collection', '')}/{query.get('rkey', '')}"
-        return Reply(200, record_proof(await self._walkable(account), key), CAR_CONTENT_TYPE, chunked=True)
 
     async def _get_repo_status(self, query: Query) -> Reply:
         account = self._account(query.get("did", ""))

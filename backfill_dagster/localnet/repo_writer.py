@@ -172,32 +172,6 @@ def _field(data: Any, name: str) -> Any:
     return data[name]
 
 
-def record_proof(repo: RepoBytes, key: str) -> bytes:
-    """The CAR that shows whether a record is there: commit, the nodes on the way to its key, and the record if it is.
-
-    Args:
-        repo: not a verbatim one.
-        key: `<collection>/<rkey>`.
-    """
-    blocks = blocks_of(repo)
-    path = [repo.root]
-    subtree: bytes | None = _field(_decoded(blocks, repo.root), "data")
-    while subtree is not None:
-        path.append(subtree)
-        node = _decoded(blocks, subtree)
-        subtree, before = node["l"], b""
-        for entry in node["e"]:
-            before = before[: entry["p"]] + entry["k"]
-            if before.decode() > key:
-                break
-            subtree = entry["t"]
-            if before.decode() == key:
-                path.append(entry["v"])
-                subtree = None
-                break
-    return car_header(repo.root) + b"".join(section(cid, blocks[cid].block) for cid in path)
-
-
 def commit_changes(
     repo: RepoBytes, did: str, key: SigningKey, changes: Mapping[str, bytes | None], *, rev_us: int
 ) -> RepoBytes:

@@ -18,9 +18,6 @@ from backfill_dagster.pds.refusals import refusal
 
 CAR_CONTENT_TYPE = "application/vnd.ipld.car"
 JSON_MAX_BYTES = 1024 * 1024
-PROOF_MAX_BYTES = 4 * 1024 * 1024
-"""A record of at most 1 MiB and a node for each level of the tree."""
-
 DEFAULT_MAX_REPO_BYTES = 1024 * 1024 * 1024
 
 
@@ -95,15 +92,6 @@ class PdsClient:
         """
         params = {"did": did} if since is None else {"did": did, "since": since}
         body = await self._get("com.atproto.sync.getRepo", params, self._max_repo_bytes, on_answer)
-        if body.content_type != CAR_CONTENT_TYPE:
-            with body:
-                raise server_fault(body, f"the answer is {body.content_type[:80] or 'of no type'!r}, not a CAR")
-        return body
-
-    async def get_record(self, did: str, collection: str, rkey: str) -> Body:
-        """The proof of one record as a CAR, unread: commit, the nodes on the way, the record; close it when done."""
-        params = {"did": did, "collection": collection, "rkey": rkey}
-        body = await self._get("com.atproto.sync.getRecord", params, PROOF_MAX_BYTES)
         if body.content_type != CAR_CONTENT_TYPE:
             with body:
                 raise server_fault(body, f"the answer is {body.content_type[:80] or 'of no type'!r}, not a CAR")

@@ -107,8 +107,7 @@ async def make_plan(
         raise StateError(f"{state.store.uri}: {RACE_TRIES_MAX} other plans were quicker; run the plan again")
     if candidates.count == 0 and plan.count:
         _log.warning("%s lists nobody: the plan of %d DIDs stays as it is", source.describe(), plan.count)
-    wanted = Wanted(scope, plan.refresh)
-    outcomes = await asyncio.to_thread(log_unroutable, state, plan.dids(UNROUTABLE_SHARD), wanted=wanted, run_id=run_id)
+    outcomes = await asyncio.to_thread(_book_unroutable, state, plan, scope, run_id)
     return PlanResult(
         plan=plan,
         new=planner.new,
@@ -137,6 +136,25 @@ def _commit(
         "estimate": _estimate(state, planner.hosts()).to_json(),
     }
     return PlanStore(state.store).append(before, rows, metadata)
+
+
+def _book_unroutable(state: BackfillState, plan: Plan, scope: str, run_id: str) -> Counter[Outcome]:
+    """Book the reserved shard as the plan has it, and again if a quicker planner has made a newer plan meanwhile.
+
+    What this one has just appended would stand over what that one had booked.
+    """
+
+    def book(one: Plan) -> Counter[Outcome]:
+        return log_unroutable(state, one.dids(UNROUTABLE_SHARD), wanted=Wanted(scope, one.refresh), run_id=run_id)
+
+    outcomes = book(plan)
+    for _ in range(RACE_TRIES_MAX):
+        newest = PlanStore(state.store).read()
+        if newest.generation == plan.generation:
+            break
+        plan = newest
+        book(plan)
+    return outcomes
 
 
 def _estimate(state: BackfillState, dids_by_host: Mapping[str, int]) -> Estimate:

@@ -7,8 +7,9 @@ parts before and publishing them after an entry is the worker's business.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from backfill_dagster.errors import FencedError, ObjectMissingError, StateError
 from backfill_dagster.model import RepoOutcome
@@ -104,24 +105,22 @@ class ShardLog:
     def damaged(self) -> dict[int, str]:
         """Seq -> what is wrong with the entry, of all that can't count: missing, unreadable, out of the chain.
 
-        Where two entries don't follow from each other, it can't be told which is the wrong one, so both are named.
+        Where two entries don't follow from each other, the chain that is the shorter one is wrong; of equals both are.
         Those that the log lists as void already are left out.
         """
         loaded = [self._load(seq) for seq in range(1, self.last_seq() + 1)]
         void = {seq for entry in loaded if isinstance(entry, LogEntry) for seq in entry.voids}
-        problems: dict[int, str] = {}
-        before: LogEntry | None = None
-        for entry in loaded:
-            if entry.seq in void or isinstance(entry, _Unreadable):
-                if isinstance(entry, _Unreadable) and entry.seq not in void:
-                    problems[entry.seq] = entry.problem
-                before = None
-                continue
-            if before is not None and (entry.prev != before.own or entry.epoch < before.epoch):
-                problems[entry.seq] = f"doesn't follow from entry {before.seq}"
-                problems.setdefault(before.seq, f"isn't followed by entry {entry.seq}")
-            before = entry
-        return problems
+        problems = {
+            entry.seq: entry.problem for entry in loaded if isinstance(entry, _Unreadable) and entry.seq not in void
+        }
+        for chains in _chains(loaded, void):
+            for first, second in pairwise(chains):
+                if len(first) <= len(second):
+                    said = f"isn't followed by entry {second[0].seq}"
+                    problems.update((entry.seq, said) for entry in first if entry.seq not in problems)
+                if len(second) <= len(first):
+                    problems.update((entry.seq, f"doesn't follow from entry {first[-1].seq}") for entry in second)
+        return problems | _left_over(loaded, {*void, *problems})
 
     def fill(self, last: int) -> None:
         """Put something under every number up to `last` that has nothing, so that nobody can ever take it.
@@ -329,6 +328,40 @@ class ShardLog:
         prefix = f"log/{self.shard}/"
         names = (_ENTRY_NAME.fullmatch(info.key.removeprefix(prefix)) for info in self._store.list(prefix))
         return max((int(name[1]) for name in names if name), default=0)
+
+
+def _chains(loaded: Sequence[LogEntry | _Unreadable], void: Collection[int]) -> Iterator[list[list[LogEntry]]]:
+    """The entries between two that can't count, cut where one doesn't follow from the one before."""
+    chains: list[list[LogEntry]] = []
+    for entry in loaded:
+        if isinstance(entry, _Unreadable) or entry.seq in void:
+            yield chains
+            chains = []
+        elif chains and _follows(entry, chains[-1][-1]):
+            chains[-1].append(entry)
+        else:
+            chains.append([entry])
+    yield chains
+
+
+def _follows(entry: LogEntry, before: LogEntry) -> bool:
+    return entry.prev == before.own and entry.epoch >= before.epoch
+
+
+def _left_over(loaded: Sequence[LogEntry | _Unreadable], void: Collection[int]) -> dict[int, str]:
+    """What `read` would still refuse, these seqs being void: a beginning that isn't one, an epoch of earlier days."""
+    problems: dict[int, str] = {}
+    epoch = 0
+    for entry in loaded:
+        if isinstance(entry, _Unreadable) or entry.seq in void:
+            continue
+        if entry.epoch < epoch:
+            problems[entry.seq] = f"has epoch {entry.epoch} after epoch {epoch}"
+        elif entry.seq == 1 and entry.prev:
+            problems[entry.seq] = "is the first and says that it isn't"
+        else:
+            epoch = entry.epoch
+    return problems
 
 
 def _check_parts(fold: Fold, adds: Sequence[Part], removes: Sequence[str]) -> None:

@@ -176,6 +176,7 @@ class BatchWriter:
             self._weight += batch.nbytes
             self._spill()
         added = table.flushed - before - (0 if new is None else new.num_rows)
+        counts.kept += added
         if record_type is None:
             counts.quarantined += added
         elif added:

@@ -2,20 +2,22 @@
 
 A purge is committed by its entry here, before any row is touched, and is the audit of who wanted what gone and when.
 Every shard carries it out in its own log: now, or with its next run; a DID that moves finds it in the new shard too.
+An order carries its own sha256: a flipped bit must not purge somebody else.
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import orjson
 
 from backfill_dagster.atproto.at_uri import author_of
-from backfill_dagster.errors import StateError
+from backfill_dagster.errors import ObjectMissingError, StateError
 from backfill_dagster.records.entry import canonical_json
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.store.base import ObjectStore
@@ -101,32 +103,65 @@ class PurgeLog:
         Raises:
             StateError: one is missing or can't be read.
         """
-        found = (_KEY.fullmatch(info.key) for info in self._store.list(PREFIX))
-        last = max((int(match[1]) for match in found if match), default=0)
-        return [self._load(number) for number in range(1, last + 1)]
+        return [self._load(number) for number in range(1, self._last() + 1)]
 
     def append(self, dids: Sequence[str], uris: Sequence[str], *, at: str, by: str, reason: str) -> Purge:
-        """Commit an order. Raises StateError when the store refuses."""
+        """Commit an order. Raises StateError when the store refuses, or an earlier order can't be read."""
         for _ in range(_RACE_TRIES_MAX):
             order = Purge(number=len(self.read()) + 1, dids=dids, uris=uris, at=at, by=by, reason=reason)
-            if self._store.put_if_absent(purge_key(order.number), canonical_json(asdict(order))):
+            if self._store.put_if_absent(purge_key(order.number), _order_bytes(order)):
                 return order
         raise StateError(f"{self._store.uri}: {_RACE_TRIES_MAX} other purges were quicker; purge again")
 
+    def damaged(self) -> dict[int, str]:
+        """Number -> what is wrong with it, of the orders that are missing or can't be read."""
+        problems = {}
+        for number in range(1, self._last() + 1):
+            try:
+                self._load(number)
+            except StateError as error:
+                problems[number] = str(error)
+        return problems
+
+    def put_again(self, order: Purge) -> None:
+        """Write an order over one that can't be read. Raises StateError when the store refuses."""
+        self._store.put(purge_key(order.number), _order_bytes(order))
+
+    def _last(self) -> int:
+        found = (_KEY.fullmatch(info.key) for info in self._store.list(PREFIX))
+        return max((int(match[1]) for match in found if match), default=0)
+
     def _load(self, number: int) -> Purge:
-        key = purge_key(number)
-        remedy = "bring it back from a backup of the state folder: without it, purged rows would be fetched again"
+        where = self._store.path(purge_key(number))
+        remedy = "bring it back from a backup, or let `backfill repair` write what the shards' logs know of it"
         try:
-            content: dict[str, Any] = orjson.loads(self._store.get(key))
-            order = Purge(**content)
-            good = order.number == number and all(isinstance(one, str) for one in (*order.dids, *order.uris))
-        except (ValueError, TypeError) as error:
-            raise StateError(f"{self._store.path(key)} can't be read ({error}): {remedy}") from error
-        if not good:
-            raise StateError(f"{self._store.path(key)} is not order {number}: {remedy}")
+            order = _order(self._store.get(purge_key(number)))
+        except ObjectMissingError as error:
+            raise StateError(f"{where} is missing: {remedy}") from error
+        except (ValueError, TypeError, KeyError) as error:
+            raise StateError(f"{where} can't be read ({error}): {remedy}") from error
+        if order.number != number:
+            raise StateError(f"{where} says that it is order {order.number}: {remedy}")
         return order
 
 
 def purge_key(number: int) -> str:
     """Key of an order's object."""
     return f"{PREFIX}{number:06d}.json"
+
+
+def _order_bytes(order: Purge) -> bytes:
+    content = asdict(order)
+    return canonical_json(content | {"sha256": _digest(content)})
+
+
+def _order(data: bytes) -> Purge:
+    """Read an order back; fields of later versions count for its hash and are ignored."""
+    content: dict[str, Any] = orjson.loads(data)
+    if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):
+        raise ValueError("its sha256 is not the one it carries")
+    return Purge(**{one.name: content[one.name] for one in fields(Purge)})
+
+
+def _digest(content: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(content)).hexdigest()

@@ -72,12 +72,14 @@ class RepoCounts:
         seen_by_collection: every entry of the repo, wanted or not.
         undated: records left out because a time range can't judge them: no readable createdAt, no TID as key.
         quarantined: rows of the quarantine.
+        kept: of all these rows, how many were there before.
     """
 
     records_by_type: dict[str, int] = field(default_factory=dict)
     seen_by_collection: dict[str, int] = field(default_factory=dict)
     undated: int = 0
     quarantined: int = 0
+    kept: int = 0
 
 
 @dataclass(frozen=True, slots=True)

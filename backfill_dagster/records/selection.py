@@ -18,6 +18,9 @@ Match = Literal["uri", "subject_uri", "parent_uri", "root_uri"]
 
 _SCOPE_LENGTH = 16
 
+_ABOVE_ALL_KEYS = "\x7f"
+"""Sorts behind every character that a repo's keys can have."""
+
 
 @dataclass(frozen=True)
 class RecordFilter:
@@ -82,9 +85,26 @@ class Selection:
         """Whether records of this collection are wanted, before anything is known about them."""
         return nsid in self._names or nsid.startswith(self._prefixes)
 
-    def wants_between(self, key: str, other: str) -> bool:
-        """Whether every collection that a key between these two can have is wanted: one wildcard takes them both."""
-        return any(key.startswith(prefix) and other.startswith(prefix) for prefix in self._prefixes)
+    @cached_property
+    def spans(self) -> tuple[str, ...]:
+        """What wanted keys begin with: `app.bsky.feed.post/`, `app.bsky.graph.`; none begins with another one."""
+        starts = sorted({*(f"{name}/" for name in self._names), *self._prefixes})
+        return tuple(one for one in starts if not any(one != other and one.startswith(other) for other in starts))
+
+    def span_of(self, key: str) -> str | None:
+        """The span that a key `<collection>/<rkey>` is in: all keys between two of one span are wanted. Else None."""
+        return next((span for span in self.spans if key.startswith(span)), None)
+
+    def touches(self, after: str, before: str | None) -> bool:
+        """Whether a wanted key could lie between these two (empty, None: no bound)."""
+        return any((before is None or span < before) and span + _ABOVE_ALL_KEYS > after for span in self.spans)
+
+    def cuts(self, after: str, before: str | None) -> bool:
+        """Whether both a wanted key and one that isn't could lie between these two."""
+        if not self.touches(after, before):
+            return False
+        span = self.span_of(after)
+        return span is None or before is None or not before.startswith(span)
 
     def wants_instant(self, micros: int) -> bool:
         """Whether an instant (microseconds since the epoch) lies in the time range, both ends included."""

@@ -16,7 +16,7 @@ import duckdb
 from backfill_dagster.errors import BackfillError, ObjectMissingError, StateError, UsageError
 from backfill_dagster.model import Wanted
 from backfill_dagster.plan import PlanStore
-from backfill_dagster.report.query_database import empty_database
+from backfill_dagster.report.query_database import empty_database, interruptible
 from backfill_dagster.report.query_shards import OvertakenError, live_shards
 from backfill_dagster.report.query_tables import ACCOUNT_TABLES, AccountTables
 from backfill_dagster.report.query_views import RecordViews
@@ -46,8 +46,8 @@ def run_query(state: BackfillState, sql: str, take: Take[T]) -> T:
     Args:
         state: the backfill; only read.
         sql: DuckDB's SQL; of several statements the last one's rows count.
-        take: gets the names of the columns and the rows as DuckDB's Python values, streamed. It is called once per
-            attempt, so what it made of rows that ended in an exception is to be thrown away.
+        take: gets the names of the columns and the rows as DuckDB's Python values, streamed; in a thread of its own.
+            It is called once per attempt, so what it made of rows that ended in an exception is to be thrown away.
 
     Returns:
         What `take` returned.
@@ -81,19 +81,17 @@ def _attempt(state: BackfillState, sql: str, take: Take[T]) -> T:
         shards = live_shards(state, accounts.add)
         views = RecordViews(database, state.store, shards, state.config)
         try:
-            views.create(is_wanted)
-            return _answer(database, sql, take)
+            return interruptible(database, lambda: _answer(database, views, is_wanted, sql, take))
         except duckdb.Error as error:
             if not views.check_places():
                 raise OvertakenError from error
             raise _explained(error, state, [*ACCOUNT_TABLES, *views.names]) from error
-        except RuntimeError as error:
-            if "interrupted" not in str(error):
-                raise
-            raise KeyboardInterrupt from error  # DuckDB's word for a Ctrl-C
 
 
-def _answer(database: duckdb.DuckDBPyConnection, sql: str, take: Take[T]) -> T:
+def _answer(
+    database: duckdb.DuckDBPyConnection, views: RecordViews, is_wanted: Callable[[str], bool], sql: str, take: Take[T]
+) -> T:
+    views.create(is_wanted)
     result = database.execute(sql)
     if result is None or result.description is None:
         raise UsageError("there is no SQL statement to run")

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
+from typing import TypeVar
 
 import duckdb
 import pyarrow as pa
 
+T = TypeVar("T")
+
 INTERNAL = "internal"
 """Schema of the tables that views need and nobody asks for."""
+
+_INTERRUPT_SECONDS = 0.1
 
 _CONFIG: dict[str, str | bool | int | float | list[str]] = {
     "autoinstall_known_extensions": "false",  # a query must not reach for the internet
@@ -24,10 +30,24 @@ def empty_database() -> Iterator[duckdb.DuckDBPyConnection]:
     with tempfile.TemporaryDirectory(prefix="backfill-query-", ignore_cleanup_errors=True) as spill:
         database = duckdb.connect(config=_CONFIG | {"temp_directory": spill})
         try:
+            database.execute("SET enable_progress_bar = false")  # it would be printed among the answers
             database.execute(f"CREATE SCHEMA {INTERNAL}")
             yield database
         finally:
             database.close()
+
+
+def interruptible(database: duckdb.DuckDBPyConnection, work: Callable[[], T]) -> T:
+    """Do work on the database in a thread, so that a Ctrl-C ends it: DuckDB itself misses one now and then."""
+    with ThreadPoolExecutor(1, "query") as pool:
+        future = pool.submit(work)
+        try:
+            return future.result()
+        except KeyboardInterrupt:
+            while not future.done():  # an interrupt between two statements is lost
+                database.interrupt()
+                wait([future], timeout=_INTERRUPT_SECONDS)
+            raise
 
 
 def run_on_rows(database: duckdb.DuckDBPyConnection, statement: str, rows: pa.Table) -> None:

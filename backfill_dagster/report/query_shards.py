@@ -115,14 +115,16 @@ class _Reader:
         """
         waiting = self._find_homes(*self._seen.values())
         while waiting:
-            shard = waiting.pop()
-            before = self._seen[shard]
-            if self._guests[shard] & self._held <= self._judged and not self._has_grown(shard, before):
-                continue
-            now = self._read(shard, self._plan.dids(shard))
-            waiting |= self._find_homes(now)
-            changed = [did for did, word in now.strangers.items() if word != before.strangers.get(did)]
-            waiting |= {home for did in changed if (home := self._homes[did])}
+            further: set[str] = set()
+            for shard in sorted(waiting):
+                before = self._seen[shard]
+                if self._guests[shard] & self._held <= self._judged and not self._has_grown(shard, before):
+                    continue
+                now = self._read(shard, self._plan.dids(shard))
+                further |= self._find_homes(now)
+                changed = [did for did, word in now.strangers.items() if word != before.strangers.get(did)]
+                further |= {home for did in changed if (home := self._homes[did])}
+            waiting = further
 
     def picture(self) -> dict[str, LiveShard]:
         """Of each DID the rows of one shard: the current one once it has the repo, until then the newest there are."""

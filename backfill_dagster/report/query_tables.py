@@ -34,9 +34,11 @@ _ARROW_TYPES: dict[Any, pa.DataType] = {
 }
 
 _EVIDENCE: dict[str, pa.DataType] = {
-    name: _ARROW_TYPES[hint] for name, hint in get_type_hints(RepoOutcome).items() if name not in ("did", "outcome")
+    name: _ARROW_TYPES[hint]
+    for name, hint in get_type_hints(RepoOutcome).items()
+    if name not in ("did", "outcome") and hint in _ARROW_TYPES
 }
-"""Every field of an outcome; a new one becomes a column by itself."""
+"""The fields of an outcome; a new one becomes a column by itself, unless it is of a form that only a worker reads."""
 
 _PLAN_SCHEMA = pa.schema(
     {

@@ -172,7 +172,7 @@ def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[s
             yield f"{shard}: {ahead}; bring log/ back, or `backfill repair` reopens it"
         elif known[1] != item.seq:
             yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; the next run mends it"
-        elif known[0] != item.result:
+        elif known[0].for_ledger != item.result:
             yield f"{shard}: the ledger's item of {did} differs from the log's; `backfill repair` writes it again"
     for did in sorted(set(fold.dids) - seen):
         yield f"{shard}: the ledger lacks {did}; the next run mends it"

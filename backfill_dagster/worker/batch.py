@@ -6,7 +6,7 @@ How an entry is committed is `writer`'s, what a partial repo proves `delta`'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -17,11 +17,12 @@ from backfill_dagster.atproto.repo import Repo, open_repo
 from backfill_dagster.atproto.tid import is_tid
 from backfill_dagster.errors import BackfillError, StateError
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome
-from backfill_dagster.records.delta import UnprovenError
+from backfill_dagster.records.delta import UnprovenError, has_holes
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES, outcome_bytes
 from backfill_dagster.records.parts import BatchWriter, OldRows
 from backfill_dagster.records.purges import Purges
 from backfill_dagster.records.selection import Selection
+from backfill_dagster.records.tree_marks import TreeMark, by_name, tree_marks
 from backfill_dagster.worker.delta import DeltaRows
 from backfill_dagster.worker.repo import Fetched
 from backfill_dagster.worker.result import RunNumbers
@@ -77,18 +78,17 @@ class ShardBatches:
         Raises:
             InvalidRepoError: a check failed; not one row was made.
             NothingSinceError: the CAR is header-only, the answer to a synthetic `since` that nothing is newer than.
-            WitnessesNeededError: a partial CAR proves enough together with these records.
             UnprovenError: a partial CAR doesn't prove enough.
         """
         if fetched.base is not None and len(fetched.body.data) == CAR_HEADER_BYTES:
             return self.add_outcome(fetched.planned, _unchanged(fetched, fetched.base))
         repo = self._open(fetched, signing_key)
         old: OldRows | None = None
+        gap_rows: Sequence[int] = ()
         purged = self._purges.uris_of(repo.did)
         if fetched.base is not None and not repo.is_whole:
-            old = self._deltas.standing(self._writer.fold, repo, purged=purged, witnessed=fetched.witnessed)
+            old, gap_rows = self._deltas.standing(self._writer.fold, repo, fetched.base, purged)
         rows = self._open_rows()
-        before = rows.rows
         try:
             fetched_at_us = int(self._state.effects.clock() * 1_000_000)
             counts = rows.add_repo(repo, fetched_at_us=fetched_at_us, rev=repo.rev, purged=purged, old=old)
@@ -96,7 +96,7 @@ class ShardBatches:
             self.discard()  # rows of this repo may be in already, and nobody knows which
             raise
         self._numbers.repos_fetched += 1
-        self._numbers.records_total += rows.rows - before
+        self._numbers.records_total += sum(counts.records_by_type.values()) + counts.quarantined - counts.kept
         result = RepoOutcome(
             did=repo.did,
             outcome=Outcome.COMPLETE,
@@ -111,8 +111,14 @@ class ShardBatches:
             quarantined=counts.quarantined,
             attempts=fetched.attempts,
             fetched_at=fetched.fetched_at,
+            tree=self._marks(repo, purged, gap_rows, fetched.base),
         )
         return self.add_outcome(fetched.planned, result)
+
+    def _marks(self, repo: Repo, purged: frozenset[str], gap_rows: Sequence[int], base: RepoOutcome | None) -> TreeMark:
+        if has_holes(repo.did, self._selection, purged):
+            return ()
+        return tree_marks(repo, self._selection, gap_rows, {} if base is None else by_name(base.tree))
 
     def _open(self, fetched: Fetched, signing_key: str) -> Repo:
         verify: Literal["full", "structure", "off"] = self._state.config.processing.verify
@@ -186,7 +192,11 @@ class ShardBatches:
             return result
         before = known[0]
         result = replace(
-            result, last_complete_rev=before.last_complete_rev, commit_cid=before.commit_cid, undated=before.undated
+            result,
+            last_complete_rev=before.last_complete_rev,
+            commit_cid=before.commit_cid,
+            undated=before.undated,
+            tree=before.tree,
         )
         if result.outcome.is_terminal and before.rows_scope != self._wanted.scope:
             return result

@@ -5,7 +5,7 @@ What a partial repo proves is `records.delta`'s; fetching it is `repo`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from backfill_dagster.atproto.repo import Repo
 from backfill_dagster.atproto.tid import is_tid
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.model import RepoOutcome, Wanted
-from backfill_dagster.records.delta import OldKey, UnprovenError, dropped_keys
+from backfill_dagster.records.delta import OldKey, UnprovenError, standing_rows
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.parts import OldRows
 from backfill_dagster.records.read import open_part
@@ -26,6 +26,7 @@ from backfill_dagster.records.rows import COLLECTIONS_MAX, Entry
 from backfill_dagster.records.schema import Raw, quarantine_schema, schema_for
 from backfill_dagster.records.selection import Selection
 from backfill_dagster.records.timestamps import created_at_micros
+from backfill_dagster.records.tree_marks import by_name
 from backfill_dagster.store import ObjectStore
 
 NEW_BYTES_MAX = 64 * 1024 * 1024
@@ -78,17 +79,18 @@ class DeltaRows:
         self._selection = selection
         self._index: RowIndex | None = None
 
-    def standing(self, fold: Fold, repo: Repo, *, purged: frozenset[str], witnessed: Collection[str]) -> OldRows:
-        """The old rows that stand, by record type.
+    def standing(
+        self, fold: Fold, repo: Repo, base: RepoOutcome, purged: frozenset[str]
+    ) -> tuple[OldRows, Sequence[int]]:
+        """The old rows that stand, by record type; and of each gap of the repo, how many of them are in it.
 
         Args:
             fold: the shard's log; during one run only entries of that run may follow the first that was given.
             repo: the partial repo.
+            base: the last fetch.
             purged: AT URIs that may not be stored.
-            witnessed: keys that have been shown to be in this commit.
 
         Raises:
-            WitnessesNeededError: some more have to be.
             UnprovenError: they can't be told.
             StateError: a part is missing or unreadable.
         """
@@ -97,9 +99,10 @@ class DeltaRows:
         types = dict.fromkeys(one.record_type for one in index.ranges(repo.did))
         self._check_new(repo, len(types))
         old = [OldKey(key, cid) for _, table in index.batches(repo.did) for key, cid in _keys(table, repo.did)]
-        dropped = dropped_keys(repo, old, self._selection, purged=purged, witnessed=witnessed)
-        uris = pa.array([f"at://{repo.did}/{key}" for key in dropped], pa.string())
-        return {name: partial(_kept, partial(index.batches, repo.did), name, uris) for name in types}
+        found = standing_rows(repo, old, self._selection, marks=by_name(base.tree), purged=purged)
+        uris = pa.array([f"at://{repo.did}/{key}" for key in found.dropped], pa.string())
+        batches = partial(index.batches, repo.did)
+        return {name: partial(_kept, batches, name, uris) for name in types}, found.gap_rows
 
     def _check_new(self, repo: Repo, types: int) -> None:
         """New records have to be few, and countable without what was left out before."""

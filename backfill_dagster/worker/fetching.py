@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
-from backfill_dagster.atproto.car import scan_car
-from backfill_dagster.atproto.repo import proves_record
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import BackfillError, InvalidRepoError, InvalidSignatureError
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, cut_detail
-from backfill_dagster.records.delta import UnprovenError, WitnessesNeededError
+from backfill_dagster.records.delta import UnprovenError
 from backfill_dagster.worker.batch import NothingSinceError, ShardBatches
 from backfill_dagster.worker.brake import Brake, Stop
 from backfill_dagster.worker.host_health import HostHealth
 from backfill_dagster.worker.memory import Claim, MemoryBudget
-from backfill_dagster.worker.repo import Fetched, Missed, RepoFetcher
+from backfill_dagster.worker.repo import Fetched, Missed, RepoFetcher, synthetic_since
 from backfill_dagster.worker.result import RunNumbers
 from backfill_dagster.worker.writer_thread import OnWriter
 
@@ -53,6 +52,7 @@ class ShardFetching:
         self._bases = bases
         self._on_writer = on_writer
         self._on_progress = on_progress
+        self._since = synthetic_since(config)
         self._health = HostHealth()
         self._memory = MemoryBudget(config.processing.memory_mib * 1024 * 1024)
 
@@ -110,15 +110,23 @@ class ShardFetching:
             await self._on_writer(self._batches.add_outcome, suspect.planned, result)
 
     async def _take(self, planned: PlannedDid, claim: Claim) -> RepoOutcome | Missed:
-        """Fetch a repo and decode it; once more as a whole when a partial answer doesn't prove enough."""
-        try:
-            return await self._take_once(planned, claim, whole=False)
-        except UnprovenError:
-            return await self._take_once(planned, claim, whole=True)
+        """Fetch a repo and decode it: what is newer than the last fetch, or than the time range's start, or all of it.
 
-    async def _take_once(self, planned: PlannedDid, claim: Claim, *, whole: bool) -> RepoOutcome | Missed:
-        base = None if whole else self._bases(planned.did)
-        fetched = await self._fetcher.fetch(planned, whole=whole, base=base)
+        An answer that doesn't prove enough is followed by the next question.
+        """
+        base = self._bases(planned.did)
+        if base is not None:
+            with suppress(UnprovenError):
+                return await self._take_once(planned, claim, since=base.last_complete_rev, base=base)
+        if self._since is not None:
+            with suppress(UnprovenError):
+                return await self._take_once(planned, claim, since=self._since)
+        return await self._take_once(planned, claim)
+
+    async def _take_once(
+        self, planned: PlannedDid, claim: Claim, *, since: str | None = None, base: RepoOutcome | None = None
+    ) -> RepoOutcome | Missed:
+        fetched = await self._fetcher.fetch(planned, since=since, base=base)
         if isinstance(fetched, Missed):
             return fetched
         claim.is_really(len(fetched.body.data))
@@ -134,7 +142,7 @@ class ShardFetching:
     async def _decode(self, fetched: Fetched) -> RepoOutcome | Missed:
         """Check and write a repo; a signature that fails is judged against the account's key as it is now."""
         try:
-            return await self._add_proven(fetched, fetched.planned.signing_key)
+            return await self._add(fetched, fetched.planned.signing_key)
         except NothingSinceError as nothing:
             return await self._confirm_nothing(fetched, nothing.root)
         except InvalidSignatureError as error:
@@ -151,28 +159,6 @@ class ShardFetching:
             adding.add_done_callback(_log_failure)
             raise
 
-    async def _add_proven(self, fetched: Fetched, signing_key: str) -> RepoOutcome:
-        try:
-            return await self._add(fetched, signing_key)
-        except WitnessesNeededError as needed:
-            await self._call_witnesses(fetched, needed.records)
-            return await self._add(replace(fetched, witnessed=frozenset(needed.records)), signing_key)
-
-    async def _call_witnesses(self, fetched: Fetched, records: Mapping[str, str]) -> None:
-        """Have the host show that records are in the very commit that it has sent."""
-        did, root = fetched.planned.did, scan_car(fetched.body.data, verify_cids=False).root
-        for key, cid in records.items():
-            proof = await self._fetcher.record_proof(fetched.planned, key)
-            if isinstance(proof, Missed):
-                raise UnprovenError(f"{key} is not shown: {proof.result.error_detail}")
-            with proof:
-                try:
-                    is_there = proves_record(proof.data, did=did, root=root, key=key, cid=cid)
-                except InvalidRepoError as error:
-                    raise UnprovenError(f"{key} is not shown: {error}") from error
-            if not is_there:
-                raise UnprovenError(f"{key} is not in that commit any more")
-
     async def _decode_with_fresh_key(self, fetched: Fetched, error: InvalidSignatureError) -> RepoOutcome | Missed:
         document = await self._fetcher.fresh_document(fetched.planned, fetched.attempts)
         if isinstance(document, Missed):
@@ -182,7 +168,7 @@ class ShardFetching:
         if document.signing_key == fetched.planned.signing_key:
             return self._invalid(fetched, error)
         try:
-            return await self._add_proven(fetched, document.signing_key)
+            return await self._add(fetched, document.signing_key)
         except InvalidRepoError as again:
             return self._invalid(fetched, again)
 

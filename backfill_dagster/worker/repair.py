@@ -173,6 +173,7 @@ def _reopened(writer: ShardWriter, did: str, rows: RowsFound | None) -> RepoOutc
         commit_cid=None,
         last_complete_rev=None,
         signature_checked=False,
+        tree=(),
         records_by_type=by_type,
         quarantined=quarantined,
         rows_scope=before.rows_scope if by_type or quarantined else "",
@@ -189,7 +190,7 @@ def _mend_items(writer: ShardWriter, ledger: Ledger) -> int:
     there = {item.result.did: item for item in ledger.items(shard)}
     wrong = []
     for did, (result, seq) in fold.dids.items():
-        item = LedgerItem(backfill=name, shard=shard, seq=seq, result=result)
+        item = LedgerItem(backfill=name, shard=shard, seq=seq, result=result.for_ledger)
         if there.get(did) != item:
             wrong.append(item)
     for chunk in chunked(wrong, DIDS_PER_ENTRY):

@@ -57,7 +57,6 @@ class Fetched:
         body: the CAR.
         since: the `since` that was asked for, None for a full fetch.
         base: the last complete fetch that `since` is the rev of; None when it is a synthetic one, or none.
-        witnessed: keys that the host has shown to be in this very commit besides.
         attempts: requests it took.
         fetched_at: ISO 8601 UTC.
     """
@@ -68,7 +67,6 @@ class Fetched:
     attempts: int
     fetched_at: str
     base: RepoOutcome | None = None
-    witnessed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -112,19 +110,17 @@ class RepoFetcher:
         self._max_retries = config.processing.max_retries
         self._retries = RetryPolicy(config.processing.max_retries, effects)
         self._allow_private_hosts = config.processing.allow_private_hosts
-        self._since = synthetic_since(config)
 
     async def fetch(
-        self, planned: PlannedDid, *, whole: bool = False, base: RepoOutcome | None = None
+        self, planned: PlannedDid, *, since: str | None = None, base: RepoOutcome | None = None
     ) -> Fetched | Missed:
         """Fetch one repo; every answer of a server becomes a value, only cancellation and defects are raised.
 
         Args:
             planned: the DID.
-            whole: all of it, whatever the time range.
-            base: the last complete fetch: only what is newer than its rev.
+            since: only what is newer than this rev.
+            base: the last complete fetch, if `since` is its rev.
         """
-        since = None if whole else self._since if base is None else base.last_complete_rev
         answer = await self._ask(planned, lambda: self._client.get_repo(planned.did, since=since))
         if isinstance(answer, Missed):
             return answer
@@ -135,15 +131,6 @@ class RepoFetcher:
         """The repo's newest commit, by the host's word."""
         answer = await self._ask(planned, lambda: self._client.get_latest_commit(planned.did))
         return answer if isinstance(answer, Missed) else answer.value
-
-    async def record_proof(self, planned: PlannedDid, key: str) -> Body | Missed:
-        """The CAR that proves a record, `<collection>/<rkey>`, to be in the repo; close it when done."""
-        collection, _, rkey = key.partition("/")
-        answer = await self._ask(planned, lambda: self._client.get_record(planned.did, collection, rkey))
-        if isinstance(answer, Missed):
-            return answer
-        self._numbers.bytes_fetched += answer.value.bytes_on_wire
-        return answer.value
 
     async def host_answers(self, planned: PlannedDid) -> bool:
         """Whether the host answers a question that costs it nothing, whatever the answer is."""

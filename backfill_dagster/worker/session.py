@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
+from backfill_dagster.errors import StateError
 from backfill_dagster.model import UNROUTABLE_SHARD, PlannedDid, Shard, Wanted
 from backfill_dagster.progress import live_rows, outcome_counts
 from backfill_dagster.records.fold import Fold
@@ -62,7 +63,11 @@ async def open_shard(
                     state, log, fold, epoch=leases.epoch, run_id=run_id, wanted=wanted, check_leases=leases.check
                 )
 
-            yield await on_writer(begin), on_writer
+            try:
+                yield await on_writer(begin), on_writer
+            except StateError:
+                leases.check()  # what a successor has replaced looks like damage to whoever has lost the shard
+                raise
 
 
 def close_shard(writer: ShardWriter, planned: Sequence[PlannedDid]) -> None:

@@ -76,14 +76,9 @@ class ShardWriter:
         """What follows an entry: publish its parts, write its items, delete what it replaced.
 
         Raises:
-            FencedError: a successor has been here meanwhile.
-            StateError: the disk refused; the next run finishes this.
+            StateError: the disk refused (the next run finishes this), or a successor has been here meanwhile.
         """
-        try:
-            self.state.store.publish(part.path for part in adds)
-        except StateError:
-            self.check_leases()  # staged parts vanish when a successor publishes, rewrites and deletes them
-            raise
+        self.state.store.publish(part.path for part in adds)
         self.write_items(dids)
         for path in removes:
             self.state.store.delete(path)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from backfill_dagster.errors import FencedError, LeaseHeldError, StateError
-from backfill_dagster.ledger import Lease
+from backfill_dagster.ledger import Lease, LeaseRecord
 from backfill_dagster.ledger.process_identity import own_identity
 from backfill_dagster_tests.ledger.fake_leases import (
     ELSEWHERE,
@@ -87,6 +87,50 @@ class TestTaking:
         assert clock.now == 1600
         take(table, clock, "three", lease_seconds=120)
         assert clock.now == 1720
+
+    @pytest.mark.parametrize("looks", [1, 23, 24])
+    def test_a_challenger_that_was_stopped_itself_has_not_watched(
+        self, table: FakeTable, clock: FakeClock, looks: int
+    ) -> None:
+        """What stopped it may have stopped the owner: on waking up it looks on, and meets the owner's next beat."""
+        owner = take(table, clock, "one")
+
+        def stopped_together(now: float) -> None:
+            if len(clock.sleeps) == looks:
+                clock.now += 3600
+            if len(clock.sleeps) == looks + 1:
+                owner.beat()
+
+        clock.during = stopped_together
+        if looks < 24:
+            with pytest.raises(LeaseHeldError, match="held by run one"):
+                take(table, clock, "two")
+            assert len(clock.sleeps) == looks + 1
+        else:
+            assert take(table, clock, "two").epoch == 2
+
+    def test_a_table_that_hangs_has_not_been_watched(self, clock: FakeClock) -> None:
+        class Hanging(FakeTable):
+            def read(self, name: str) -> LeaseRecord | None:
+                clock.now += 1000
+                return super().read(name)
+
+        hanging = Hanging()
+        take(hanging, clock, "one")
+        took_from = clock.now
+        assert take(hanging, clock, "two").epoch == 2
+        assert sum(clock.sleeps) == LEASE_SECONDS
+        assert clock.now - took_from == LEASE_SECONDS + 1000 * (len(clock.sleeps) + 1)
+
+    def test_a_sleep_that_ends_early_is_no_patience(self, table: FakeTable, clock: FakeClock) -> None:
+        take(table, clock, "one")
+
+        def early(now: float) -> None:
+            clock.now -= clock.sleeps[-1] / 2
+
+        clock.during = early
+        take(table, clock, "two")
+        assert clock.now == pytest.approx(1000 + LEASE_SECONDS)
 
     def test_a_release_while_watching(self, table: FakeTable, clock: FakeClock) -> None:
         owner = take(table, clock, "one")
@@ -209,6 +253,35 @@ class TestKeeping:
         lease = take(Slow(), clock, "one")
         with pytest.raises(FencedError, match="could not be confirmed for 40 s"):
             lease.check()
+
+    @pytest.mark.parametrize("mode", ["fails late", "lost reply"])
+    def test_a_release_after_a_beat_whose_reply_got_lost(self, table: FakeTable, clock: FakeClock, mode: str) -> None:
+        lease = take(table, clock, "one")
+        table.mode = mode
+        lease.beat()
+        table.mode = ""
+        assert lease.release() is True
+        assert table.records[NAME].released is True
+
+    def test_a_release_whose_reply_gets_lost(self, table: FakeTable, clock: FakeClock) -> None:
+        lease = take(table, clock, "one")
+        table.mode = "lost reply"
+        assert lease.release() is True
+        assert table.records[NAME].released is True
+
+    @pytest.mark.parametrize("is_known", [True, False], ids=["has seen it", "has not"])
+    def test_a_release_leaves_a_successors_lease_alone(
+        self, table: FakeTable, clock: FakeClock, is_known: bool
+    ) -> None:
+        owner = take(table, clock, "one")
+        successor = take(table, clock, "two")
+        if is_known:
+            owner.beat()
+        before = table.records[NAME]
+        assert owner.release() is False
+        assert table.records[NAME] == before
+        successor.beat()
+        successor.check()
 
     def test_a_record_that_vanished(self, table: FakeTable, clock: FakeClock) -> None:
         lease = take(table, clock, "one")

@@ -70,6 +70,43 @@ def test_a_system_without_proc(tmp_path: Path) -> None:
     assert own_identity(tmp_path / "none") == ProcessIdentity(os.getpid(), "", "", 0)
 
 
+def put_self(proc: Path, pid: int, *namespaces: tuple[str, str]) -> None:
+    (proc / "self").symlink_to(str(pid))
+    (proc / str(pid) / "ns").mkdir(parents=True, exist_ok=True)
+    for kind, name in namespaces:
+        (proc / str(pid) / "ns" / kind).symlink_to(name)
+    (proc / "sys/kernel/random").mkdir(parents=True)
+    (proc / "sys/kernel/random/boot_id").write_text("b\n")
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "said"),
+    [
+        ([("pid", "pid:[1]"), ("time", "time:[2]")], "pid:[1] time:[2]"),
+        ([("pid", "pid:[1]")], "pid:[1]"),
+        ([("time", "time:[2]")], ""),
+        ([], ""),
+    ],
+)
+def test_who_one_is_oneself(tmp_path: Path, namespaces: list[tuple[str, str]], said: str) -> None:
+    put_process(tmp_path, os.getpid(), started=78)
+    put_self(tmp_path, os.getpid(), *namespaces)
+    assert own_identity(tmp_path) == ProcessIdentity(os.getpid(), "b", said, 78)
+
+
+def test_a_proc_of_another_pid_namespace_says_nothing(tmp_path: Path) -> None:
+    """There one has another pid, and one's own pid is somebody else."""
+    put_process(tmp_path, os.getpid(), started=78)
+    put_process(tmp_path, os.getpid() + 1, started=79)
+    put_self(tmp_path, os.getpid() + 1, ("pid", "pid:[1]"))
+    assert own_identity(tmp_path) == ProcessIdentity(os.getpid(), "", "", 0)
+
+
+def test_a_proc_that_does_not_show_oneself_says_nothing(tmp_path: Path) -> None:
+    put_self(tmp_path, os.getpid(), ("pid", "pid:[1]"))
+    assert own_identity(tmp_path) == ProcessIdentity(os.getpid(), "", "", 0)
+
+
 def test_a_stat_that_is_cut_short(tmp_path: Path) -> None:
     (tmp_path / "7").mkdir()
     (tmp_path / "7" / "stat").write_text("7 (x) S 1")

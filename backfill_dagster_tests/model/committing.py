@@ -39,7 +39,10 @@ def _batch(me: Writer, folded: Folded, rows: frozenset[Row]) -> Entry:
 
 
 def _rewrite(me: Writer, folded: Folded, dead: list[Part]) -> Entry:
-    """Parts with dead rows give way to one with what is live in them. (The code makes one of each; here there's one.)"""
+    """Parts with dead rows give way to one with what is live in them.
+
+    The code makes one for each. While the rules are kept there is only one such part in these searches.
+    """
     kept = frozenset[Row]().union(*(part.rows - folded.dead_in(part) for part in dead))
     adds = frozenset({Part(me.epoch, me.next_seq, kept)} if kept else ())
     return Entry(me.epoch, adds, frozenset(dead))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
+from functools import cache
 from typing import NamedTuple
 
-from backfill_dagster_tests.model.world import Entry, Items, Log, Part, Row
+from backfill_dagster_tests.model.world import Items, Log, Part, Row
 
 
 class Folded(NamedTuple):
@@ -48,7 +48,7 @@ class Folded(NamedTuple):
         return [part for part in self.parts if self.dead_in(part)]
 
 
-@lru_cache(maxsize=None)
+@cache
 def fold(log: Log) -> Folded:
     """Add a log up, entry by entry."""
     parts: dict[Part, int] = {}
@@ -67,8 +67,3 @@ def fold(log: Log) -> Folded:
 def rows_of(parts: Iterable[Part], folded: Folded | None = None) -> tuple[Row, ...]:
     """All rows of some parts, sorted; without the dead ones if a fold says which those are."""
     return tuple(sorted(row for part in parts for row in part.rows - (folded.dead_in(part) if folded else frozenset())))
-
-
-def epochs(log: Iterable[Entry | None]) -> list[int]:
-    """The epochs of a log's entries."""
-    return [entry.epoch for entry in log if entry is not None]

@@ -29,7 +29,7 @@ def the_log_is_dense(world: World) -> bool:
 def every_epoch_is_one_writer_s(world: World) -> bool:
     """An epoch begins with its seal, and until the next seal all entries are of the writer that sealed."""
     entries = world.read()
-    return all(
+    return all(entry.is_seal for entry in entries[:1]) and all(
         after.epoch > before.epoch if after.is_seal else after.epoch == before.epoch
         for before, after in pairwise(entries)
     )

@@ -13,7 +13,7 @@ from backfill_dagster_tests.model.world import At, Entry, World, Writer, by_name
 
 
 def put(world: World, me: Writer, entry: Entry, rules: Rules) -> Iterator[Step]:
-    """Put the entry under `me.next_seq`. It stands, or the number is taken; or an error comes back, which says nothing."""
+    """Put the entry under `me.next_seq`: it stands, or the number is taken; an error that comes back says neither."""
     if world.entry(me.next_seq) is not None and rules.when_taken is not WhenTaken.OVERWRITE:
         yield _number_is_taken(world, me, entry, rules)
         return

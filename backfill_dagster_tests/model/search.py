@@ -47,21 +47,21 @@ class Exploration:
 
 def explore(start: World, rules: Rules, promises: Iterable[Promise] = (*OF_WORLDS, *OF_STEPS)) -> Exploration:
     """Look at every world that can be reached from `start`, nearest first; stop at the first broken promise."""
-    of_worlds = [promise for promise in OF_WORLDS if promise in promises]
-    of_steps = [promise for promise in OF_STEPS if promise in promises]
+    asked = set(promises)
+    of_worlds = [promise for promise in OF_WORLDS if promise in asked]
+    of_steps = [promise for promise in OF_STEPS if promise in asked]
     found = Exploration({start: None})
     waiting = deque([start])
     while waiting:
         world = waiting.popleft()
         for step in steps(world, rules):
             found.actions[step.action] += 1
-            broken = [promise for promise in of_steps if not promise(world, step)]
-            after = step.world
-            if after not in found.came_by:
-                found.came_by[after] = world, step
-                waiting.append(after)
-                broken += [promise for promise in of_worlds if not promise(after)]
+            broken = [promise.__name__ for promise in of_steps if not promise(world, step)]
+            if step.world not in found.came_by:
+                found.came_by[step.world] = world, step
+                waiting.append(step.world)
+                broken += [promise.__name__ for promise in of_worlds if not promise(step.world)]
             if broken:
-                found.broken, found.last = tuple(promise.__name__ for promise in broken), (world, step)
+                found.broken, found.last = tuple(broken), (world, step)
                 return found
     return found

@@ -62,7 +62,7 @@ async def plan_with(state: BackfillState, directory: Directory, *, refresh: bool
 class Planner:
     """One planning in a thread of its own: it goes on when `go_on` says so, from one gate to the next.
 
-    Gates: before and after the plan's generations are listed, and before one is appended.
+    Gates: before and after the plan's generations are listed (also for the reserved shard), and before one is appended.
 
     Attributes:
         dies: "before" or "after" appending a generation it is killed; "" never.

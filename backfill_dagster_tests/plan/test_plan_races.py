@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from backfill_dagster.model import UNROUTABLE_SHARD, LedgerItem, Outcome, RepoOutcome, Shard
 from backfill_dagster.plan import Plan, PlanStore
+from backfill_dagster.report import verify_backfill
 from backfill_dagster.state import BackfillState
 from backfill_dagster_tests.net.virtual_time import InstantTime
 from backfill_dagster_tests.plan.plan_rules import PlanRules
@@ -203,6 +204,28 @@ def test_a_planner_that_is_killed_at_the_commit_leaves_all_of_its_generation_or_
         assert plan.generation == 1
 
 
+def test_a_slow_planner_does_not_have_the_last_word_on_the_reserved_shard() -> None:
+    """It has committed its generation and not booked it yet when a quicker one commits and books the next."""
+    with world() as made:
+        made.silence(DIDS[:1])
+        slow = made.start()
+        commit = slow.on_commit
+
+        def overtaken(data: bytes) -> None:
+            commit(data)
+            made.silence([])
+            made.move(DIDS[:1], GONE)
+            made.plan()
+
+        slow.on_commit = overtaken
+        assert slow.finish().unroutable == {Outcome.PENDING: 1}, "what it found itself"
+        result, _ = made.state.log(UNROUTABLE_SHARD).read().dids[DIDS[0]]
+        item = made.state.ledger.item(UNROUTABLE_SHARD, DIDS[0])
+        assert item is not None
+        assert result.outcome is item.result.outcome is Outcome.UNRESOLVABLE
+        assert verify_backfill(made.state) == []
+
+
 # Shrinking would take minutes; the steps are few enough to be read as they are.
 @pytest.mark.timeout(300)
 @settings(
@@ -221,3 +244,4 @@ def test_planners_in_any_order(rounds: list[tuple[Step, ...]]) -> None:
             while planner.go_on():
                 pass
         made.plan()
+        assert verify_backfill(made.state) == []

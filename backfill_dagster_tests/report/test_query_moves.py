@@ -61,6 +61,31 @@ async def test_a_move_that_ends_between_two_logs(folder: Path, source: int, mome
             assert watch.attempts == (2 if (source, moment) == (0, 1) else 1)
 
 
+async def test_a_second_move_that_ends_while_the_first_is_looked_at(folder: Path) -> None:
+    """The last shard is read twice, for a DID that comes; between the two it lets go of another one."""
+    async with tiny(repos=6, hosts=3) as network:
+        with fresh_answers(folder, network) as state:
+            await run_all(state)
+            before, keys = glob_rows(state), shard_keys(state)
+            comes, goes = (next(did for did in fold_of(state, key).dids if of(before, did)) for key in keys[1:])
+            await move(network, state, comes, keys[2])
+            await move(network, state, goes, keys[0])
+            listed: list[str] = []
+
+            def is_second_reading(operation: str, key: str) -> bool:
+                listed.append(key)
+                return key == f"log/{keys[2]}/" and listed.count(key) == 2
+
+            async def both() -> None:
+                await run_one(state, keys[0])
+                await run_one(state, keys[2])
+
+            watch = Watch(is_second_reading, both)
+            assert await watch.ask(state) == before
+            assert not has_rows(state, keys[2], goes)
+            assert watch.attempts == 1
+
+
 @pytest.mark.parametrize("source", [0, 1])
 async def test_a_move_that_begins_and_ends_between_two_logs(folder: Path, source: int) -> None:
     """The plan that the query began with is not the one that the logs answer to."""

@@ -1,1 +1,8 @@
-"""Crash points, refusing disks, power cuts, zombies and twins: looking for the breaking point instead of hoping to hit it."""
+"""Crash points, refusing disks, power cuts, zombies and twins: looking for the breaking point instead of waiting for it.
+
+`BACKFILL_TORTURE=1` (`make torture`) tries everything; without it a share that takes a minute or two.
+"""
+
+import os
+
+TORTURE = bool(os.environ.get("BACKFILL_TORTURE"))

@@ -8,15 +8,15 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from backfill_dagster.config import BackfillConfig, load_config
 from backfill_dagster.errors import BackfillError
-from backfill_dagster.ledger import Ledger, SqliteLedger, host_lease_table
+from backfill_dagster.ledger import SqliteLedger, host_lease_table
 from backfill_dagster.ledger.sqlite_leases import SqliteLeaseTable
 from backfill_dagster.state import BackfillState, open_state
 from backfill_dagster_tests.net.virtual_time import InstantTime
@@ -65,6 +65,16 @@ class Life:
     @contextmanager
     def opened(self) -> Iterator[BackfillState]:
         """The state as one of its processes sees it."""
+        with open_state(
+            self.config,
+            effects=InstantTime().effects(),
+            environ={"BACKFILL_LOCK_DIR": str(self.folder / LOCKS)},
+            **self.means(),
+        ) as state:
+            yield state
+
+    def means(self) -> dict[str, Any]:
+        """What `open_state` takes for everything durable to meet its fate."""
 
         def open_store(config: BackfillConfig) -> PromisingStore:
             kept = self._store.kept if self._store else {}
@@ -72,21 +82,15 @@ class Life:
             self._store.kept.update(kept)
             return self._store
 
-        def open_ledger(config: BackfillConfig, *, read_only: bool = False) -> Ledger:
-            return cast(Ledger, FatedLedger(SqliteLedger(config.ledger_path, config.name), self.fate))
+        def open_ledger(config: BackfillConfig, *, read_only: bool = False) -> FatedLedger:
+            return FatedLedger(SqliteLedger(config.ledger_path, config.name), self.fate)
 
-        def host_leases(environ: Any) -> FatedLeases:
-            return FatedLeases(cast(SqliteLeaseTable, host_lease_table(environ)), self.fate, "host_lease")
+        def host_leases(environ: Mapping[str, str]) -> FatedLeases:
+            table = host_lease_table(environ)
+            assert isinstance(table, SqliteLeaseTable)
+            return FatedLeases(table, self.fate, "host_lease")
 
-        with open_state(
-            self.config,
-            effects=InstantTime().effects(),
-            environ={"BACKFILL_LOCK_DIR": str(self.folder / LOCKS)},
-            open_store=open_store,
-            open_ledger=open_ledger,
-            host_lease_table=host_leases,
-        ) as state:
-            yield state
+        return {"open_store": open_store, "open_ledger": open_ledger, "host_lease_table": host_leases}
 
     def cut_power(self, *, names_stay: bool) -> list[str]:
         """Take away what is not durable; returns what had been promised and is gone or changed."""

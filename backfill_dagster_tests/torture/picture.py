@@ -20,7 +20,7 @@ from backfill_dagster.standing import all_standings
 from backfill_dagster.state import BackfillState
 from backfill_dagster_tests.worker.tiny import Rows, rows_in
 
-_OF_THE_WAY = ("fetched_at", "finished_at", "run_id", "refresh", "attempts", "error_headers")
+_OF_THE_WAY = ("fetched_at", "finished_at", "run_id", "refresh", "attempts", "error_headers", "config_hash")
 """Fields of an outcome that say how it came about, not what it is."""
 
 
@@ -44,17 +44,25 @@ class Picture:
     ledger: dict[str, dict[str, Any]]
     summaries: dict[str, Any]
 
+    def differences(self, other: Picture) -> dict[str, Any]:
+        """What is another, by the attribute's name."""
+        mine, theirs = vars(self), vars(other)
+        return {name: (mine[name], theirs[name]) for name in mine if mine[name] != theirs[name]}
+
 
 def finished_picture(state: BackfillState) -> Picture:
     """The picture of a state in which all pieces agree, nothing is left to do, lies about or is held by anybody."""
     plan = PlanStore(state.store).read()
     rows = list(plan.rows())
     shards = sorted({one.shard for one in rows})
-    assert verify_backfill(state) == []
-    assert state.store.staged() == []
     standings = all_standings(state, plan, load_selection(state.config).scope)
-    assert [one.shard for one in standings if one.has_work] == []
-    assert held_in(state, shards) == []
+    unfinished = {
+        "verify says": verify_backfill(state),
+        "staged": [one.key for one in state.store.staged()],
+        "has work": [one.shard for one in standings if one.has_work],
+        "held": held_in(state, shards),
+    }
+    assert not any(unfinished.values()), unfinished
     folds = {shard: state.log(shard).read() for shard in shards}
     return Picture(
         rows=rows_in(state),

@@ -30,7 +30,7 @@ class _Change:
         if self.came is not None and self.came.is_dir():
             shutil.rmtree(self.came)
         elif self.came is not None:
-            self.came.unlink()
+            self.came.unlink(missing_ok=True)  # it may have gone on to a name that is durable
         for path, keeper in self.went:
             os.link(keeper, path)
 

@@ -1,8 +1,8 @@
 """What the lives are made of: a small network, folders to begin in, and commands whose end is known.
 
-Together the scenes touch every part of the protocol in a few hundred durable calls: several record types and batches,
-a quarantine, a DID without a host, superseded rows with and without neighbours in their parts, and a recovery with
-work of every kind to do.
+Together the scenes touch every part of the protocol in some hundred durable calls each: several record types and
+batches, a quarantine, a DID without a host, superseded rows with neighbours in their parts, a recovery with work of
+every kind to do, compaction, purges, and snapshots of the log all the time.
 """
 
 from __future__ import annotations
@@ -12,15 +12,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
 
 from backfill_dagster.localnet import LocalnetOptions
 from backfill_dagster.model import Outcome
 from backfill_dagster.plan import PlanStore
 from backfill_dagster.records.part_file import part_key
+from backfill_dagster.records.purges import PurgeLog
 from backfill_dagster.scope import load_selection
 from backfill_dagster.state import BackfillState
+from backfill_dagster.worker import writer
 from backfill_dagster.worker.backfill import run_backfill, shards_with_work
+from backfill_dagster.worker.compaction import compact_backfill
 from backfill_dagster.worker.planning import plan_backfill
+from backfill_dagster.worker.purge import carry_out
 from backfill_dagster.worker.retry import mark_for_retry
 from backfill_dagster_tests.orchestration.network import ThreadedNetwork, threaded_network
 from backfill_dagster_tests.road import write_config
@@ -79,6 +84,21 @@ async def retry_deactivated(state: BackfillState) -> None:
     mark_for_retry(state, PlanStore(state.store).read(), outcomes=[Outcome.DEACTIVATED], hosts=[])
 
 
+async def compact(state: BackfillState) -> None:
+    """`backfill compact`."""
+    plan, scope = PlanStore(state.store).read(), load_selection(state.config).scope
+    await compact_backfill(state, plan, scope, run_id=state.effects.new_id())
+
+
+async def purge(state: BackfillState) -> None:
+    """`backfill purge` of one account and one record of another."""
+    plan, scope = PlanStore(state.store).read(), load_selection(state.config).scope
+    first, second, *_ = [one.did for one in plan.dids(only_shard(state))]
+    record = f"at://{second}/{LIKES}/{LIKE['rkey']}"
+    PurgeLog(state.store).append([first], [record], at=state.effects.now_text(), by="a test", reason="")
+    await carry_out(state, plan, scope, run_id=state.effects.new_id())
+
+
 async def retry_first(state: BackfillState) -> None:
     """One DID alone is fetched again: its rows go out of parts that hold others' too."""
     shard = only_shard(state)
@@ -89,7 +109,12 @@ async def retry_first(state: BackfillState) -> None:
 @contextmanager
 def made_scenes(folder: Path) -> Iterator[dict[str, Scene]]:
     """The scenes by name; the first run's is on a network of its own, as it was before the other one's changes."""
-    with threaded_network(OPTIONS) as before, threaded_network(OPTIONS) as after:
+    # So that a log of a few entries has its snapshots, and sees old ones deleted.
+    with (
+        patch.object(writer, "SNAPSHOT_ENTRIES", 2),
+        threaded_network(OPTIONS) as before,
+        threaded_network(OPTIONS) as after,
+    ):
         for net in (before, after):
             add_records(net)
         young, old = empty_folder(folder / "young", before), empty_folder(folder / "old", after)
@@ -100,6 +125,7 @@ def made_scenes(folder: Path) -> Iterator[dict[str, Scene]]:
             "first_run": unbroken(young, [run], folder / "first"),
             "refresh": refreshing,
             "retry": unbroken(folder / "older", [retry_deactivated, retry_first, run], folder / "retried"),
+            "upkeep": unbroken(folder / "older", [compact, purge], folder / "kept_up"),
             "recovery": unbroken(broken(refreshing, folder / "broken"), [run], folder / "recovered"),
         }
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from backfill_dagster.errors import BackfillError, FencedError, StateError
-from backfill_dagster_tests.torture.fate import Blow, Fate
+from backfill_dagster_tests.torture.fate import Blow, Call, Fate
 from backfill_dagster_tests.torture.life import Ended, Life
 from backfill_dagster_tests.torture.picture import finished_picture
 from backfill_dagster_tests.torture.scenes import Scene
@@ -24,9 +24,7 @@ def trials(scene: Scene, blow: Blow, numbers: Iterable[int], folder: Path) -> di
         try:
             trial(scene, blow, number, copy)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
-            failures[f"{number} {call.kind} {Path(call.where).relative_to(call.where.split('/data')[0])}"] = (
-                f"{type(error).__name__}: {error}"
-            )
+            failures[f"{number} {call.kind} {call.where}"] = f"{type(error).__name__}: {error}"
         shutil.rmtree(copy)
     return failures
 
@@ -35,23 +33,27 @@ def trial(scene: Scene, blow: Blow, number: int, folder: Path) -> None:
     shutil.copytree(scene.base, folder)
     life = Life(folder, Fate(blow, number))
     ended = life.run(scene.commands)
-    assert life.fate.struck
-    assert [call.kind for call in life.fate.calls[:number]] == [call.kind for call in scene.calls[:number]]
+    assert life.fate.struck, "the life ended before its blow"
+    assert kinds(life.fate.calls[:number]) == kinds(scene.calls[:number]), "another life than the unbroken one"
     if blow.error_number is None:
-        assert life.fate.is_over
+        assert life.fate.is_over, "the blow did not kill"
         assert len(life.fate.calls) == number, "a dead process has gone on"
     else:
         assert_clear(ended, blow, folder)
     if blow.is_power_cut:
-        assert life.cut_power(names_stay=blow is Blow.POWER_CUT_NAMES_KEPT) == [], "promised, and gone"
+        gone = life.cut_power(names_stay=blow is Blow.POWER_CUT_NAMES_KEPT)
+        assert not gone, f"promised, and gone: {gone}"
     again = Life(folder, Fate())
     healed = again.run(ended.left)
     if healed.why is not None:
         raise healed.why
     with again.opened() as state:
-        picture = finished_picture(state)
-        for name in ("plan", "rows", "quarantined", "log", "ledger", "summaries"):
-            assert getattr(picture, name) == getattr(scene.end, name), name
+        other = finished_picture(state).differences(scene.end)
+        assert not other, other
+
+
+def kinds(calls: Iterable[Call]) -> list[str]:
+    return [call.kind for call in calls]
 
 
 def assert_clear(ended: Ended, blow: Blow, folder: Path) -> None:
@@ -60,6 +62,6 @@ def assert_clear(ended: Ended, blow: Blow, folder: Path) -> None:
         return
     assert isinstance(ended.why, (StateError, FencedError)), repr(ended.why)
     text = str(ended.why)
-    assert "\n" not in text
+    assert "\n" not in text, text
     assert str(folder) in text, text
     assert REMEDIES[blow] in text, text

@@ -7,13 +7,13 @@ before and fetches whole repos.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
@@ -26,7 +26,9 @@ from backfill_dagster.scope import load_selection
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.backfill import run_backfill, shards_with_work
 from backfill_dagster.worker.planning import plan_backfill
-from backfill_dagster_tests.worker.tiny import assert_sound, state_of
+from backfill_dagster_tests.net.virtual_time import InstantTime
+from backfill_dagster_tests.road import opened, write_config
+from backfill_dagster_tests.worker.tiny import assert_sound
 
 WholeRow = tuple[tuple[str, Any], ...]
 RowsByDid = dict[str, set[WholeRow]]
@@ -39,6 +41,20 @@ EVERYTHING = {"record_types": [f"{name}.*" for name in NAMESPACES]}
 HAS_THE_REPO = ("complete", "unchanged")
 ROUNDS_MAX = 3
 """A refresh, the plan after it that follows a move, and one to spare."""
+
+
+class Network(Protocol):
+    """Where accounts are: a local network, or a reference PDS."""
+
+    @property
+    def plc_url(self) -> str:
+        """Origin of its PLC directory."""
+        ...
+
+    @property
+    def dids(self) -> list[str]:
+        """Its accounts."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -62,14 +78,14 @@ class Refreshes:
 
     Attributes:
         stands: DID -> whole rows that stand by its last complete fetch.
-        last: DID -> its result after the last run.
+        last: DID -> its result when its repo was had last, or its first one.
         names: DID -> what a failure calls it.
     """
 
-    def __init__(self, folder: Path, network: LocalNetwork, state: BackfillState, changes: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, network: Network, state: BackfillState, changes: Mapping[str, Any]) -> None:
         self.state = state
         self.stands: RowsByDid = {}
-        self.last: Mapping[str, RepoOutcome] = {}
+        self.last: dict[str, RepoOutcome] = {}
         self.names: dict[str, str] = {}
         self._folder = folder
         self._network = network
@@ -79,7 +95,7 @@ class Refreshes:
     async def begin(self) -> Ran:
         """The first backfill."""
         ran = await run(self.state)
-        self.stands, self.last = whole_rows(self.state), ran.results
+        self.stands, self.last = whole_rows(self.state), dict(ran.results)
         return ran
 
     async def refresh(self) -> Ran:
@@ -108,7 +124,8 @@ class Refreshes:
             if (found := self._wrong(ran.results[did], fresh[did], rows.get(did, set()), fresh_rows.get(did, set())))
         }
         assert wrong == {}, wrong  # said in full: only test modules have their assertions explained
-        self.stands, self.last = rows, ran.results
+        self.stands = rows
+        self.last |= {did: result for did, result in ran.results.items() if result.outcome.value in HAS_THE_REPO}
         assert_sound(self.state)
         if all(Outcome(outcome).is_terminal for outcome in ran.outcomes.values()):
             assert left_to_do(self.state) == []
@@ -136,20 +153,40 @@ class Refreshes:
         return kept(found)
 
     async def fresh(self) -> tuple[RowsByDid, Mapping[str, RepoOutcome]]:
-        """Rows and results of a backfill that begins now and fetches whole repos."""
+        """Rows and results of a backfill that begins now, fetches whole repos and meets no faults."""
         self._compared += 1
         processing = self._changes.get("processing", {}) | {"fetch": "full"}
         changes = {**self._changes, "name": f"fresh_{self._compared}", "processing": processing}
-        with state_of(self._folder, self._network, **changes) as state:
-            ran = await run(state)
-            assert verify_backfill(state) == []
-            return whole_rows(state), ran.results
+        async with healed(self._network):
+            with state_of(self._folder, self._network, **changes) as state:
+                ran = await run(state)
+                assert verify_backfill(state) == []
+                return whole_rows(state), ran.results
 
 
 @contextmanager
-def refreshing(folder: Path, network: LocalNetwork, **changes: Any) -> Iterator[Refreshes]:
+def refreshing(folder: Path, network: Network, **changes: Any) -> Iterator[Refreshes]:
     with state_of(folder, network, **changes) as state:
         yield Refreshes(folder, network, state, changes)
+
+
+@contextmanager
+def state_of(folder: Path, network: Network, **changes: Any) -> Iterator[BackfillState]:
+    """An opened state whose waits take no time."""
+    with opened(write_config(folder, network.plc_url, network.dids, **changes), InstantTime().effects()) as state:
+        yield state
+
+
+@asynccontextmanager
+async def healed(network: Network) -> AsyncIterator[None]:
+    """The network without its faults for a while; they stand as they stood afterwards."""
+    if not isinstance(network, LocalNetwork):
+        yield
+        return
+    faults = network.faults.faults
+    await network.set_faults([])
+    yield
+    await network.set_faults(faults)
 
 
 async def run(state: BackfillState, *, refresh: bool = False) -> Ran:

@@ -202,10 +202,9 @@ async def test_any_one_block_left_out(folder: Path, config: dict[str, Any], time
             )
             ran = await one.refresh()
             found = set(ran.outcomes.values())
-            if times is None:
-                assert found == {"invalid_repo"}
-            else:
-                assert {"complete"} <= found <= {"complete", "invalid_repo"}, "without its commit it is no repo's CAR"
+            # A block of nothing that is wanted may not be missed; without its commit a CAR is no repo's at all.
+            assert ("complete" if times else "invalid_repo") in found
+            assert found <= {"complete", "invalid_repo"}
 
 
 @with_config

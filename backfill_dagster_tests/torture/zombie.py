@@ -1,0 +1,90 @@
+"""A process that is stopped before a chosen durable call of `backfill run`, and goes on when somebody says so.
+
+A real process, forked from a server that has imported everything: starting Python takes longer than the run.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from backfill_dagster.cli import opening
+from backfill_dagster.cli.main import run_command
+from backfill_dagster.state import open_state
+from backfill_dagster_tests.torture.fate import Blow, Fate
+from backfill_dagster_tests.torture.life import CONFIG, LOCKS, Life
+
+SAID = "said.txt"
+STOPPED_AT = "stopped_at.txt"
+
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload([__name__])
+
+
+class Sleep(Fate):
+    """Stops its process before a call, once; the call is made when the process goes on."""
+
+    def __init__(self, at: int, note: Path) -> None:
+        super().__init__(Blow.DEATH, at)
+        self._note = note
+
+    def strike(self, blow: Blow, half: Callable[[], object]) -> None:
+        self._note.write_text(f"{self.calls[-1].kind} {self.calls[-1].where}")
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def run_and_stop(folder: Path, at: int) -> None:
+    """`backfill run` on the folder's config, stopped before its call number `at`."""
+    said = os.open(folder / SAID, os.O_WRONLY | os.O_CREAT)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    os.environ["BACKFILL_LOCK_DIR"] = str(folder / LOCKS)
+    means = Life(folder, Sleep(at, folder / STOPPED_AT)).means()
+    opening.open_state = partial(open_state, **means)
+    raise SystemExit(run_command(["run", str(folder / CONFIG)]))
+
+
+@contextmanager
+def stopped_run(folder: Path, at: int) -> Iterator[BaseProcess]:
+    """The process, when it stands still; killed at the end if it is still there."""
+    process = SERVER.Process(target=run_and_stop, args=(folder, at))
+    process.start()
+    try:
+        wait_until_stopped(process)
+        yield process
+    finally:
+        process.kill()
+        process.join()
+
+
+def wait_until_stopped(process: BaseProcess, seconds: float = 60) -> None:
+    deadline = time.monotonic() + seconds
+    while state_of(process) != "T":
+        assert process.is_alive(), "it ended before the call that it was to be stopped at"
+        assert time.monotonic() < deadline, "it did not come to the call in time"
+        time.sleep(0.01)
+
+
+def state_of(process: BaseProcess) -> str:
+    """The kernel's letter for what the process does; `T` is stopped."""
+    try:
+        stat = Path(f"/proc/{process.pid}/stat").read_text()
+    except OSError:
+        return ""
+    return stat.rpartition(")")[2].split()[0]
+
+
+def go_on(process: BaseProcess) -> int:
+    """Wake it up; its exit code when it has ended."""
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGCONT)
+    process.join(60)
+    assert process.exitcode is not None, "it did not end"
+    return process.exitcode
