@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from backfill_dagster.ledger import ShardSummary
-from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, Wanted
+from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, RepoOutcome, Shard, Wanted
 from backfill_dagster.plan import Plan
 from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
 from backfill_dagster.records.fold import Fold
@@ -111,26 +111,51 @@ def has_open_purges(fold: Fold, members: Iterable[str], purges: Purges) -> bool:
 
 def logged_shards(state: BackfillState) -> set[str]:
     """Every shard that has a log, also those that the plan doesn't name any more."""
-    return {info.key.split("/")[1] for info in state.store.list("log/")}
+    folders = {info.key.split("/")[1] for info in state.store.list("log/") if info.key.count("/") == 2}
+    return {name for name in folders if name == UNROUTABLE_SHARD or _is_partition_key(name)}
+
+
+def _is_partition_key(name: str) -> bool:
+    try:
+        Shard.parse(name)
+    except ValueError:
+        return False
+    return True
 
 
 def left_behind(state: BackfillState, plan: Plan, planned: Sequence[PlannedDid], fold: Fold, shard: str) -> list[str]:
-    """DIDs whose rows in this shard are the past: the plan has given them another shard, and that one has their repo.
+    """DIDs whose rows in this shard are the past: the plan has given them another shard since, which has their repo.
 
-    Until it has, the old rows stay: they are all there is. Asks nobody unless there are such rows.
+    Until one has, the old rows stay: they are all there is. Asks nobody unless there are such rows.
     """
     current = {one.did for one in planned}
     candidates: dict[str, list[str]] = defaultdict(list)
     for did, (result, _) in fold.dids.items():
-        if did not in current and (result.records_total or result.quarantined):
+        if did not in current and _has_rows(result):
             for item in state.ledger.find(did):
-                if item.shard != shard and not item.result.outcome.needs_attention:
+                if item.shard != shard and _has_repo(item.result):
                     candidates[item.shard].append(did)
+    if not candidates:
+        return []
+    given = plan.last_given({did for dids in candidates.values() for did in dids})
     found: set[str] = set()
     for other, dids in candidates.items():
-        there, known = {one.did for one in plan.dids(other)}, state.log(other).read().dids
-        found.update(did for did in dids if did in there and did in known and not known[did][0].outcome.needs_attention)
+        known = state.log(other).read().dids
+        found.update(
+            did
+            for did in dids
+            if did in known and _has_repo(known[did][0]) and given.get((did, other), 0) > given.get((did, shard), 0)
+        )
     return sorted(found)
+
+
+def _has_rows(result: RepoOutcome) -> bool:
+    return result.records_total > 0 or result.quarantined > 0
+
+
+def _has_repo(result: RepoOutcome) -> bool:
+    """Whether a shard has the DID's repo, be it that of an earlier fetch, or has been told never to have it."""
+    return not result.outcome.needs_attention or result.outcome is Outcome.PURGED or _has_rows(result)
 
 
 def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardStanding]:

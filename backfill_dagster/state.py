@@ -16,7 +16,7 @@ from backfill_dagster.errors import StateError, UsageError
 from backfill_dagster.ledger import LeaseTable, Ledger, host_lease_table, open_ledger
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.log import ShardLog
-from backfill_dagster.store import ObjectStore, ensure_state, open_store, read_state, restore_state
+from backfill_dagster.store import ObjectStore, ensure_state, has_content, open_store, read_state, restore_state
 
 
 @dataclass(frozen=True)
@@ -55,19 +55,20 @@ class BackfillState:
         if newest > fold.seq:
             raise StateError(
                 f"{shard}: the ledger knows entry {newest} of its log, which ends at {fold.seq}; bring log/ back "
-                f"from a backup of {self.store.uri}, or move the ledger away: it is written again from the logs"
+                f"from a backup of {self.store.uri}, or let `backfill repair` reopen the accounts of what is lost"
             )
         return fold
 
 
 def has_state(config: BackfillConfig) -> bool:
-    """Whether a state has begun under the config: folder or ledger know of one. Creates nothing.
+    """Whether a state has begun under the config: folder or ledger know of one, intact or not. Creates nothing.
 
     Raises:
         UsageError, StateError: as `open_state`.
     """
     _refuse_unavailable(config)
-    if read_state(open_store(config), config.name) is not None:
+    store = open_store(config)
+    if read_state(store, config.name) is not None or has_content(store):
         return True
     ledger = open_ledger(config, read_only=True)
     try:
@@ -76,8 +77,10 @@ def has_state(config: BackfillConfig) -> bool:
         ledger.close()
 
 
-def restore_marker(config: BackfillConfig) -> bool:
-    """Write a lost `state.json` again, if the ledger still knows whose state this is; whether it did.
+def restore_marker(config: BackfillConfig, effects: Effects | None = None) -> bool:
+    """Write a `state.json` again that is lost or can't be read, over a state that has content; whether it was.
+
+    The id is the ledger's; where that one is lost too, nobody knows it any more, and a new one is as good.
 
     Raises:
         UsageError, StateError: as `open_state`.
@@ -89,7 +92,7 @@ def restore_marker(config: BackfillConfig) -> bool:
         state_id = ledger.state_id()
     finally:
         ledger.close()
-    return state_id is not None and restore_state(store, config.name, state_id)
+    return restore_state(store, config.name, state_id or (effects or Effects()).new_id())
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from backfill_dagster.cli.opening import config_argument, json_option, looked_at
 from backfill_dagster.cli.plan import EXIT_LEFT
 from backfill_dagster.cli.stopping import run_stoppable
 from backfill_dagster.cli.summary import counted
+from backfill_dagster.errors import UsageError
 from backfill_dagster.plan import PlanStore
 from backfill_dagster.records.purges import Purge, PurgeLog
 from backfill_dagster.scope import load_selection
@@ -38,6 +40,8 @@ def purge(
     next run (exit 3 until then). Backups, exports and copies are not reached.
     """
     if only_list:
+        if dids or uris:
+            raise UsageError("--list only shows the audit: leave out --did and --uri to see it, or --list to purge")
         _list(config_path, as_json)
         return 0
     check_purge(dids, uris)
@@ -49,10 +53,17 @@ def purge(
 
 
 def _order(state: BackfillState, dids: Sequence[str], uris: Sequence[str], reason: str) -> Purge:
-    by = f"{getpass.getuser()} on {socket.gethostname()}"
+    by = f"{_user()} on {socket.gethostname()}"
     return PurgeLog(state.store).append(
         sorted(set(dids)), sorted(set(uris)), at=state.effects.now_text(), by=by, reason=reason
     )
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # in a container, a number may be all that there is of a user
+        return f"uid {os.getuid()}"
 
 
 async def _carry_out(state: BackfillState) -> Upkeep[None]:

@@ -14,6 +14,9 @@ import dagster as dg
 from backfill_dagster.model import UNROUTABLE_SHARD, Shard
 from backfill_dagster.orchestration import names
 
+REGISTER_TRIES_MAX = 10
+"""Planners that may be registering the same shards at the same moment; each one makes progress."""
+
 
 def shard_partitions(name: str) -> dg.DynamicPartitionsDefinition:
     """The partitions of a backfill's shards: `did_shards__<name>`."""
@@ -35,11 +38,21 @@ def register_partitions(instance: dg.DagsterInstance, name: str, keys: Iterable[
         ValueError: a key is no partition key. Dagster itself would take anything.
     """
     wanted = sorted({Shard.parse(key) for key in keys if key != UNROUTABLE_SHARD})
-    known = set(instance.get_dynamic_partitions(names.partitions(name)))
-    new = [shard.key for shard in wanted if shard.key not in known]
-    if new:
-        instance.add_dynamic_partitions(names.partitions(name), new)
-    return len(new)
+    for tries_left in reversed(range(REGISTER_TRIES_MAX)):
+        known = set(instance.get_dynamic_partitions(names.partitions(name)))
+        new = [shard.key for shard in wanted if shard.key not in known]
+        if not new:
+            break
+        try:
+            instance.add_dynamic_partitions(names.partitions(name), new)
+        except Exception:
+            # Dagster looks and inserts in two steps: of two planners with a key in common one gets an error of its
+            # storage's own kind, and none of its keys. What the other one has added is known the next time round.
+            if not tries_left:
+                raise
+        else:
+            return len(new)
+    return 0
 
 
 def register_with_local_instance(

@@ -66,6 +66,20 @@ def shard_sizes(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
     return {shard: (current, delisted) for shard, current, delisted in rows}
 
 
+def last_given(paths: Sequence[str], dids: Sequence[str]) -> dict[tuple[str, str], int]:
+    """(DID, shard) -> the last generation with a row of both, for some DIDs.
+
+    Raises:
+        StateError: a file can't be read; names it.
+    """
+    if not paths or not dids:
+        return {}
+    query = f"SELECT did, shard, max(generation) FROM {_rows_in('paths')} WHERE did IN $dids GROUP BY did, shard"
+    with _reading(paths) as connection:
+        rows = connection.execute(query, {"paths": _as_literals(paths), "dids": dids}).fetchall()
+    return {(did, shard): generation for did, shard, generation in rows}
+
+
 def unreadable(path: str, error: Exception) -> StateError:
     """The one line for a generation's file that can't be read."""
     return StateError(f"{path} can't be read as a generation of the plan ({_one_line(error)}): {REMEDY}")
@@ -104,6 +118,7 @@ def _reading(paths: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection; whatever goes wrong with the files becomes one StateError that names the bad one."""
     with tempfile.TemporaryDirectory(prefix="backfill-plan-", ignore_cleanup_errors=True) as spill:
         connection = duckdb.connect(config={"temp_directory": spill, "autoinstall_known_extensions": "false"})
+        connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among a command's JSON
         try:
             yield connection
         except (duckdb.Error, pa.ArrowException, ValueError, OSError) as error:

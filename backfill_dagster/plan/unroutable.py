@@ -8,17 +8,21 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from functools import partial
 from itertools import islice
 
 from backfill_dagster import __version__
 from backfill_dagster.ledger import Lease, ShardSummary, items_behind
 from backfill_dagster.model import UNROUTABLE_SHARD, LedgerItem, Outcome, PlannedDid, RepoOutcome, Wanted
 from backfill_dagster.records.fold import Fold
+from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.state import BackfillState
 
 DIDS_PER_ENTRY = 300
 """At most some 2.5 KiB each (a long source text, a cut error text): well under the log's 1 MiB an entry."""
+
+PURGED_PER_ENTRY = 100
 
 
 def log_unroutable(
@@ -32,12 +36,18 @@ def log_unroutable(
         LeaseHeldError: another planner is at it.
         FencedError: another planner took over.
     """
-    current = [one for one in planned if not one.delisted]
+    planned = list(planned)
+    members = [one.did for one in planned]
     log = state.log(UNROUTABLE_SHARD)
     fold = state.whole_fold(UNROUTABLE_SHARD)
-    purged = {did for did, (result, _) in fold.dids.items() if result.outcome is Outcome.PURGED}
-    outcomes = Counter(Outcome.PURGED if one.did in purged else one.outcome or Outcome.PENDING for one in current)
-    if not _news(state, current, fold, wanted) and not _unindexed(state, fold):
+    purges = Purges.of(PurgeLog(state.store).read())
+    gone = purges.dids | {did for did, (result, _) in fold.dids.items() if result.outcome is Outcome.PURGED}
+    current = [one for one in planned if not one.delisted and one.did not in gone]
+    outcomes = Counter(one.outcome or Outcome.PENDING for one in current)
+    if purged := sum(not one.delisted for one in planned) - len(current):
+        outcomes[Outcome.PURGED] = purged
+    is_done = not _news(state, current, fold, wanted) and not _unindexed(state, fold)
+    if is_done and not _open_purges(purges, fold, members):
         return outcomes
     lease = Lease.acquire(
         state.ledger.leases,
@@ -48,14 +58,17 @@ def log_unroutable(
         at_least_epoch=fold.epoch + 1,
     )
     with lease:
+        append = partial(log.append, epoch=lease.epoch, run_id=run_id, scope=wanted.scope, refresh=wanted.refresh)
         fold = log.seal(log.read(), epoch=lease.epoch, run_id=run_id)
         waiting = iter(_news(state, current, fold, wanted))
         while chunk := list(islice(waiting, DIDS_PER_ENTRY)):
             lease.check()
             dids = {one.did: _result(state, one, wanted, run_id) for one in chunk}
-            fold = log.append(
-                fold, epoch=lease.epoch, run_id=run_id, scope=wanted.scope, refresh=wanted.refresh, dids=dids
-            )
+            fold = append(fold, dids=dids)
+        while some := _open_purges(purges, fold, members)[:PURGED_PER_ENTRY]:
+            lease.check()
+            dids = {did: _purged(state, did, wanted, run_id) for did in some if did in purges.dids}
+            fold = append(fold, dids=dids, purged=some)
         state.ledger.put(_unindexed(state, fold))
         state.ledger.clear_marks(UNROUTABLE_SHARD, list(state.ledger.retry_marks(UNROUTABLE_SHARD)))
         named = {outcome.value: count for outcome, count in outcomes.items()}
@@ -71,8 +84,6 @@ def _news(state: BackfillState, current: Iterable[PlannedDid], fold: Fold, wante
         known = fold.dids.get(one.did)
         if known is not None:
             result, seq = known
-            if result.outcome is Outcome.PURGED:
-                continue
             is_same = (result.outcome, result.error_code or "", result.scope) == (
                 one.outcome,
                 one.error_code,
@@ -84,8 +95,26 @@ def _news(state: BackfillState, current: Iterable[PlannedDid], fold: Fold, wante
     return news
 
 
+def _open_purges(purges: Purges, fold: Fold, members: Sequence[str]) -> list[str]:
+    """Accounts and records that were purged and the log doesn't say so yet: nobody else works on this shard."""
+    known = [*members, *fold.dids]
+    return [*purges.open_dids(fold, known), *purges.open_uris(fold, known)]
+
+
 def _unindexed(state: BackfillState, fold: Fold) -> list[LedgerItem]:
     return items_behind(state.ledger, fold.dids, backfill=state.config.name, shard=UNROUTABLE_SHARD)
+
+
+def _purged(state: BackfillState, did: str, wanted: Wanted, run_id: str) -> RepoOutcome:
+    return RepoOutcome(
+        did=did,
+        outcome=Outcome.PURGED,
+        scope=wanted.scope,
+        refresh=wanted.refresh,
+        finished_at=state.effects.now_text(),
+        run_id=run_id,
+        config_hash=state.config.config_hash,
+    )
 
 
 def _result(state: BackfillState, one: PlannedDid, wanted: Wanted, run_id: str) -> RepoOutcome:

@@ -17,6 +17,7 @@ from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.read import part_batches
 from backfill_dagster.store.base import ObjectStore
+from backfill_dagster.store.problems import disk_problem
 
 _HASH_CHUNK_BYTES = 1024 * 1024
 
@@ -35,21 +36,29 @@ class RowsFound:
 
 
 def part_problem(store: ObjectStore, part: Part) -> str | None:
-    """What is wrong with a live part: missing, or not byte for byte what the log says; None when it is good."""
+    """What is wrong with a live part: missing, or not byte for byte what the log says; None when it is good.
+
+    Raises:
+        StateError: the disk refuses to say.
+    """
     if not store.exists(part.path):
         return "the log says that this part is live, and it is not there"
     digest, size = hashlib.sha256(), 0
-    with Path(store.path(part.path)).open("rb") as file:
-        while chunk := file.read(_HASH_CHUNK_BYTES):
-            digest.update(chunk)
-            size += len(chunk)
+    path = Path(store.path(part.path))
+    try:
+        with path.open("rb") as file:
+            while chunk := file.read(_HASH_CHUNK_BYTES):
+                digest.update(chunk)
+                size += len(chunk)
+    except OSError as error:
+        raise disk_problem(error, "read", path) from error
     if (digest.hexdigest(), size) == (part.sha256, part.bytes):
         return None
     return f"{size} bytes with sha256 {digest.hexdigest()[:12]}…, the log says {part.bytes} with {part.sha256[:12]}…"
 
 
 def lost_parts(store: ObjectStore, fold: Fold) -> dict[str, str]:
-    """Path -> what is wrong, of every live part whose rows can't be trusted."""
+    """Path -> what is wrong, of every live part whose rows can't be trusted. Raises StateError as `part_problem`."""
     found = ((path, part_problem(store, live.part)) for path, live in fold.parts.items())
     return {path: problem for path, problem in found if problem is not None}
 

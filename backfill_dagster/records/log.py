@@ -7,12 +7,12 @@ parts before and publishing them after an entry is the worker's business.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import pairwise
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 
 from backfill_dagster.errors import FencedError, ObjectMissingError, StateError
 from backfill_dagster.model import RepoOutcome
+from backfill_dagster.records.damage import Unreadable, damaged_entries
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES, LogEntry, Part, entry_bytes, outcome_bytes
 from backfill_dagster.records.fold import Fold, LivePart
 from backfill_dagster.records.snapshot import fold_from_snapshot, snapshot_bytes, snapshot_key, snapshot_prefix
@@ -30,12 +30,6 @@ _FILLER = b'{"void":true}\n'
 """Under the number of an entry that was lost."""
 
 _ENTRY_NAME = re.compile(r"([0-9]{8})\.json")
-
-
-@dataclass(frozen=True, slots=True)
-class _Unreadable:
-    seq: int
-    problem: str
 
 
 class ShardLog:
@@ -103,24 +97,11 @@ class ShardLog:
             self._store.delete(snapshot_key(self.shard, seq))
 
     def damaged(self) -> dict[int, str]:
-        """Seq -> what is wrong with the entry, of all that can't count: missing, unreadable, out of the chain.
+        """Seq -> what is wrong with the entry, of all that can't count (`records.damage`).
 
-        Where two entries don't follow from each other, the chain that is the shorter one is wrong; of equals both are.
         Those that the log lists as void already are left out.
         """
-        loaded = [self._load(seq) for seq in range(1, self.last_seq() + 1)]
-        void = {seq for entry in loaded if isinstance(entry, LogEntry) for seq in entry.voids}
-        problems = {
-            entry.seq: entry.problem for entry in loaded if isinstance(entry, _Unreadable) and entry.seq not in void
-        }
-        for chains in _chains(loaded, void):
-            for first, second in pairwise(chains):
-                if len(first) <= len(second):
-                    said = f"isn't followed by entry {second[0].seq}"
-                    problems.update((entry.seq, said) for entry in first if entry.seq not in problems)
-                if len(second) <= len(first):
-                    problems.update((entry.seq, f"doesn't follow from entry {first[-1].seq}") for entry in second)
-        return problems | _left_over(loaded, {*void, *problems})
+        return damaged_entries([self._load(seq) for seq in range(1, self.last_seq() + 1)])
 
     def fill(self, last: int) -> None:
         """Put something under every number up to `last` that has nothing, so that nobody can ever take it.
@@ -271,15 +252,15 @@ class ShardLog:
             return found.nonce == entry.nonce
         return self._store.exists(self.key(entry.seq))
 
-    def _load(self, seq: int) -> LogEntry | _Unreadable:
+    def _load(self, seq: int) -> LogEntry | Unreadable:
         try:
             entry = LogEntry.from_bytes(self._store.get(self.key(seq)))
         except ObjectMissingError:
-            return _Unreadable(seq, "is missing")
+            return Unreadable(seq, "is missing")
         except ValueError as error:
-            return _Unreadable(seq, f"can't be read: {error}")
+            return Unreadable(seq, f"can't be read: {error}")
         if entry.seq != seq:
-            return _Unreadable(seq, f"says that it is entry {entry.seq}")
+            return Unreadable(seq, f"says that it is entry {entry.seq}")
         return entry
 
     def _read_on(self, fold: Fold, voids: Collection[int]) -> Fold:
@@ -296,7 +277,7 @@ class ShardLog:
             return replace(further, seq=loaded[-1].seq, own="")
         return further
 
-    def _checked(self, fold: Fold, loaded: Sequence[LogEntry | _Unreadable], void: Collection[int]) -> list[LogEntry]:
+    def _checked(self, fold: Fold, loaded: Sequence[LogEntry | Unreadable], void: Collection[int]) -> list[LogEntry]:
         """The entries that count, each one checked against the one before."""
         good: list[LogEntry] = []
         prev, epoch = (None if fold.seq in void else fold.own), fold.epoch
@@ -304,7 +285,7 @@ class ShardLog:
             if entry.seq in void:
                 prev = None
                 continue
-            if isinstance(entry, _Unreadable):
+            if isinstance(entry, Unreadable):
                 raise self._broken(entry.seq, entry.problem)
             if prev is not None and entry.prev != prev:
                 raise self._broken(entry.seq, "doesn't follow from the entry before (the hash chain is broken)")
@@ -328,40 +309,6 @@ class ShardLog:
         prefix = f"log/{self.shard}/"
         names = (_ENTRY_NAME.fullmatch(info.key.removeprefix(prefix)) for info in self._store.list(prefix))
         return max((int(name[1]) for name in names if name), default=0)
-
-
-def _chains(loaded: Sequence[LogEntry | _Unreadable], void: Collection[int]) -> Iterator[list[list[LogEntry]]]:
-    """The entries between two that can't count, cut where one doesn't follow from the one before."""
-    chains: list[list[LogEntry]] = []
-    for entry in loaded:
-        if isinstance(entry, _Unreadable) or entry.seq in void:
-            yield chains
-            chains = []
-        elif chains and _follows(entry, chains[-1][-1]):
-            chains[-1].append(entry)
-        else:
-            chains.append([entry])
-    yield chains
-
-
-def _follows(entry: LogEntry, before: LogEntry) -> bool:
-    return entry.prev == before.own and entry.epoch >= before.epoch
-
-
-def _left_over(loaded: Sequence[LogEntry | _Unreadable], void: Collection[int]) -> dict[int, str]:
-    """What `read` would still refuse, these seqs being void: a beginning that isn't one, an epoch of earlier days."""
-    problems: dict[int, str] = {}
-    epoch = 0
-    for entry in loaded:
-        if isinstance(entry, _Unreadable) or entry.seq in void:
-            continue
-        if entry.epoch < epoch:
-            problems[entry.seq] = f"has epoch {entry.epoch} after epoch {epoch}"
-        elif entry.seq == 1 and entry.prev:
-            problems[entry.seq] = "is the first and says that it isn't"
-        else:
-            epoch = entry.epoch
-    return problems
 
 
 def _check_parts(fold: Fold, adds: Sequence[Part], removes: Sequence[str]) -> None:

@@ -103,7 +103,7 @@ class PurgeLog:
         Raises:
             StateError: one is missing or can't be read.
         """
-        return [self._load(number) for number in range(1, self._last() + 1)]
+        return [self._good(number) for number in range(1, self._last() + 1)]
 
     def append(self, dids: Sequence[str], uris: Sequence[str], *, at: str, by: str, reason: str) -> Purge:
         """Commit an order. Raises StateError when the store refuses, or an earlier order can't be read."""
@@ -114,14 +114,9 @@ class PurgeLog:
         raise StateError(f"{self._store.uri}: {_RACE_TRIES_MAX} other purges were quicker; purge again")
 
     def damaged(self) -> dict[int, str]:
-        """Number -> what is wrong with it, of the orders that are missing or can't be read."""
-        problems = {}
-        for number in range(1, self._last() + 1):
-            try:
-                self._load(number)
-            except StateError as error:
-                problems[number] = str(error)
-        return problems
+        """Number -> what is wrong with it, of the orders that are missing or can't be read. Raises StateError."""
+        loaded = {number: self._load(number) for number in range(1, self._last() + 1)}
+        return {number: found for number, found in loaded.items() if isinstance(found, str)}
 
     def put_again(self, order: Purge) -> None:
         """Write an order over one that can't be read. Raises StateError when the store refuses."""
@@ -131,18 +126,24 @@ class PurgeLog:
         found = (_KEY.fullmatch(info.key) for info in self._store.list(PREFIX))
         return max((int(match[1]) for match in found if match), default=0)
 
-    def _load(self, number: int) -> Purge:
-        where = self._store.path(purge_key(number))
-        remedy = "bring it back from a backup, or let `backfill repair` write what the shards' logs know of it"
+    def _good(self, number: int) -> Purge:
+        found = self._load(number)
+        if isinstance(found, str):
+            raise StateError(
+                f"{self._store.path(purge_key(number))} {found}; bring it back from a backup, or let `backfill repair` "
+                "write what the shards' logs know of it"
+            )
+        return found
+
+    def _load(self, number: int) -> Purge | str:
+        """The order, or what is wrong with it."""
         try:
             order = _order(self._store.get(purge_key(number)))
-        except ObjectMissingError as error:
-            raise StateError(f"{where} is missing: {remedy}") from error
+        except ObjectMissingError:
+            return "is missing"
         except (ValueError, TypeError, KeyError) as error:
-            raise StateError(f"{where} can't be read ({error}): {remedy}") from error
-        if order.number != number:
-            raise StateError(f"{where} says that it is order {order.number}: {remedy}")
-        return order
+            return f"can't be read: {error}"
+        return order if order.number == number else f"says that it is order {order.number}"
 
 
 def purge_key(number: int) -> str:

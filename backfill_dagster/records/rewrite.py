@@ -13,6 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from backfill_dagster.errors import StateError
+from backfill_dagster.records.audit import part_problem
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold, LivePart
 from backfill_dagster.records.part_file import PartFile, part_key
@@ -131,6 +133,13 @@ class PartRewriter:
         return any(pc.any(pc.is_in(batch.column("uri"), uris)).as_py() for batch in batches)
 
     def _replace(self, change: Rewrite, old: Sequence[LivePart], without: Any) -> None:
+        for live in old:
+            if problem := part_problem(self._store, live.part):
+                # Copied, its damage would get a sha256 of its own, and nobody could find it any more.
+                raise StateError(
+                    f"{self._store.path(live.part.path)}: {problem}; bring it back from a backup, or let `backfill "
+                    "repair` reopen the accounts in it"
+                )
         record_type = old[0].part.record_type
         key = part_key(record_type, shard=self._shard, seq=self._fold.seq + 1, epoch=self._epoch, unique=self._unique())
         with open_part(self._store, old[0].part.path) as file:

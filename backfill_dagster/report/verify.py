@@ -5,8 +5,10 @@ Reads only, and says each difference in one line with its place. Mending is reco
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 
 import duckdb
 
@@ -14,13 +16,17 @@ from backfill_dagster.errors import StateError
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid
 from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.progress import has_rewrites
-from backfill_dagster.records.audit import lost_parts
+from backfill_dagster.records.audit import part_problem
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.records.snapshot import snapshot_key
 from backfill_dagster.standing import has_open_purges, left_behind, logged_shards
 from backfill_dagster.state import BackfillState
+
+_LOG_REMEDY = "bring log/ back, or `backfill repair` reopens the accounts of what is lost"
+
+_PART_NAME = re.compile(r"(.+)-[0-9]{8}-[0-9]+-[0-9a-f]+\.parquet")
 
 PROBLEMS_MAX = 1000
 """Differences named one by one; after that `verify` says that there are more."""
@@ -50,9 +56,15 @@ def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> 
     plan = PlanStore(state.store).read()
     if plan.generation == 0 and logged_shards(state):
         yield "plan/: the logs know DIDs, and there is no plan; bring plan/ back from a backup, or plan again"
+    seqs = {shard: one.seq for shard, one in state.ledger.summaries().items()}  # before the logs: a run may be going on
+    purges: Purges | None = None
+    try:
+        purges = Purges.of(PurgeLog(state.store).read())
+    except StateError as error:
+        yield str(error)
     live: set[str] = set()
     unknown: set[str] = set()
-    purges = Purges.of(PurgeLog(state.store).read())
+    strangers: set[str] = set()
     for shard, planned in _shards(state, plan):
         if damage := list(_log_problems(state, shard)):
             yield from damage
@@ -65,13 +77,17 @@ def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> 
             unknown.add(shard)
             continue
         live.update(fold.parts)
+        strangers.update(fold.dids.keys() - {one.did for one in planned})
+        if seqs.get(shard, 0) > fold.seq:
+            yield f"{shard}: its log ends at {fold.seq}, the ledger knows entry {seqs[shard]}; {_LOG_REMEDY}"
         yield from _snapshot_problems(state, shard, fold)
         yield from _part_problems(state, fold)
         yield from _row_problems(state, database, shard, fold)
         yield from _ledger_problems(state, shard, fold)
         yield from _plan_problems(state, plan, planned, shard, fold)
-        if has_open_purges(fold, [one.did for one in planned], purges):
-            yield f"{shard}: a purge has not been carried out here; the next run does it, or `backfill purge`"
+        if purges is not None:
+            yield from _purge_problems(shard, fold, planned, purges)
+    yield from _stranger_problems(plan, strangers)
     yield from _file_problems(state, live, unknown)
 
 
@@ -100,8 +116,14 @@ def _snapshot_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator
 
 def _part_problems(state: BackfillState, fold: Fold) -> Iterator[str]:
     """Each live part is published, and is byte for byte what the log says."""
-    for path, problem in lost_parts(state.store, fold).items():
-        yield f"{path}: {problem}; bring it back from a backup, or `backfill repair` reopens the accounts in it"
+    for path, live in fold.parts.items():
+        try:
+            problem = part_problem(state.store, live.part)
+        except StateError as error:
+            yield str(error)
+            continue
+        if problem is not None:
+            yield f"{path}: {problem}; bring it back from a backup, or `backfill repair` reopens the accounts in it"
 
 
 def _row_problems(state: BackfillState, database: duckdb.DuckDBPyConnection, shard: str, fold: Fold) -> Iterator[str]:
@@ -166,10 +188,9 @@ def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[s
         seen.add(did)
         known = fold.dids.get(did)
         if known is None:
-            yield f"{shard}: the ledger has {did}, the log has not; bring log/ back, or `backfill repair` reopens it"
+            yield f"{shard}: the ledger has {did}, the log has not; {_LOG_REMEDY}"
         elif known[1] < item.seq:
-            ahead = f"the ledger has {did} at seq {item.seq}, the log at {known[1]}"
-            yield f"{shard}: {ahead}; bring log/ back, or `backfill repair` reopens it"
+            yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; {_LOG_REMEDY}"
         elif known[1] != item.seq:
             yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; the next run mends it"
         elif known[0].for_ledger != item.result:
@@ -184,8 +205,9 @@ def _plan_problems(
     """Rows that are the past are gone, and the planner has said what became of every DID without a host."""
     if has_rewrites(fold):
         yield f"{shard}: rows that a newer fetch replaced are still in older parts; the next run takes them out"
-    for did in left_behind(state, plan, planned, fold, shard):
-        yield f"{shard}: {did} has moved, and its new shard has its repo; the next run takes its rows out here"
+    with suppress(StateError):  # the other shard's log can't be read: named on its own
+        for did in left_behind(state, plan, planned, fold, shard):
+            yield f"{shard}: {did} has moved, and its new shard has its repo; the next run takes its rows out here"
     if shard == UNROUTABLE_SHARD:
         for one in planned:
             known = fold.dids.get(one.did)
@@ -195,12 +217,32 @@ def _plan_problems(
                 yield f"{shard}: {one.did} is {outcome.value} by the plan and not by the log; plan again"
 
 
+def _purge_problems(shard: str, fold: Fold, planned: list[PlannedDid], purges: Purges) -> Iterator[str]:
+    """Every order is carried out, and every purge has its order: without one, a new shard would fetch it again."""
+    if has_open_purges(fold, [one.did for one in planned], purges):
+        yield f"{shard}: a purge has not been carried out here; the next run does it, or `backfill purge`"
+    for name in sorted(fold.purged - purges.dids - purges.uris):
+        yield f"purges/: {shard} has purged {name}, and no order says so; bring purges/ back, or `backfill repair`"
+
+
+def _stranger_problems(plan: Plan, strangers: set[str]) -> Iterator[str]:
+    """Whom a log knows, the plan knows: as an account of this shard or, by now, of another."""
+    if not strangers:
+        return
+    for did in sorted(strangers.difference(one.did for one in plan.rows())):
+        yield f"plan/: the logs know {did}, and the plan doesn't; bring plan/ back from a backup, or plan again"
+
+
 def _file_problems(state: BackfillState, live: set[str], unknown: set[str]) -> Iterator[str]:
     """Nothing lies around that no log knows; where a log can't be read, nobody can tell."""
+    shards = logged_shards(state)
     for prefix in ("records/", "quarantine/"):
         for info in state.store.list(prefix):
-            if info.key not in live and not any(f"/{shard}-" in info.key for shard in unknown):
-                yield f"{info.key}: no log says that this part is live; the next run of its shard removes it"
+            if info.key in live or any(f"/{shard}-" in info.key for shard in unknown):
+                continue
+            name = _PART_NAME.fullmatch(info.key.rsplit("/", 1)[-1])
+            remedy = "`backfill repair` removes it" if name and name[1] in shards else "it is nobody's: move it away"
+            yield f"{info.key}: no log says that this part is live; {remedy}"
     for info in state.store.staged():
         said = "is live and not published yet" if info.key in live else "was never committed"
         yield f"staging/{info.key}: {said}; the next run of its shard sorts it out"

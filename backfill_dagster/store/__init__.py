@@ -4,7 +4,7 @@ from backfill_dagster.store.base import ObjectInfo, ObjectStore
 from backfill_dagster.store.local import LocalStore
 from backfill_dagster.store.open import open_store
 from backfill_dagster.store.probe import check_put_if_absent
-from backfill_dagster.store.state_marker import StateMarker, ensure_state, read_state, restore_state
+from backfill_dagster.store.state_marker import StateMarker, ensure_state, has_content, read_state, restore_state
 
 __all__ = [
     "LocalStore",
@@ -13,6 +13,7 @@ __all__ = [
     "StateMarker",
     "check_put_if_absent",
     "ensure_state",
+    "has_content",
     "open_store",
     "read_state",
     "restore_state",

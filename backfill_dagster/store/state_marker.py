@@ -21,6 +21,8 @@ STATE_SCHEMA_VERSION = 1
 
 _CONTENT_PREFIXES = ("log/", "plan/")
 
+_REMEDY = "bring it back from a backup, or let `backfill repair` write it again"
+
 
 @dataclass(frozen=True, slots=True)
 class StateMarker:
@@ -83,9 +85,10 @@ def ensure_state(
             "state folder back (if only that file is lost, `backfill repair` writes it again), or move the ledger away "
             "too to begin anew"
         )
-    if any(store.list(prefix) for prefix in _CONTENT_PREFIXES):
+    if has_content(store):
         raise StateError(
-            f"{store.uri} has a log or a plan but no {STATE_KEY}; bring that file back, or set another state.path"
+            f"{store.uri} has a log or a plan but no {STATE_KEY}; bring that file back, let `backfill repair` write it "
+            "again, or set another state.path"
         )
     check_put_if_absent(store, new_id)
     fresh = StateMarker(name=name, state_id=new_id(), schema_version=STATE_SCHEMA_VERSION)
@@ -94,8 +97,13 @@ def ensure_state(
     return ensure_state(store, name, new_id)  # another process began it in between
 
 
+def has_content(store: ObjectStore) -> bool:
+    """Whether there is a plan or a log, whose state it may be."""
+    return any(store.list(prefix) for prefix in _CONTENT_PREFIXES)
+
+
 def restore_state(store: ObjectStore, name: str, state_id: str) -> bool:
-    """Write the marker of a state that has a plan or a log and no marker; whether there was one to write.
+    """Write the marker of a state that has a plan or a log and no marker, or none that can be read; whether it was.
 
     Args:
         store: the state's root.
@@ -105,9 +113,18 @@ def restore_state(store: ObjectStore, name: str, state_id: str) -> bool:
     Raises:
         StateError: the store refuses.
     """
-    if store.exists(STATE_KEY) or not any(store.list(prefix) for prefix in _CONTENT_PREFIXES):
+    if not has_content(store):
         return False
-    return store.put_if_absent(STATE_KEY, _marker_bytes(StateMarker(name, state_id, STATE_SCHEMA_VERSION)))
+    marker = StateMarker(name, state_id, STATE_SCHEMA_VERSION)
+    if not store.exists(STATE_KEY):
+        return store.put_if_absent(STATE_KEY, _marker_bytes(marker))
+    data = store.get(STATE_KEY)
+    try:
+        _parse(data, store.path(STATE_KEY))
+    except StateError:
+        store.put(STATE_KEY, _marker_bytes(marker))
+        return True
+    return False
 
 
 def _marker_bytes(marker: StateMarker) -> bytes:
@@ -119,8 +136,8 @@ def _parse(data: bytes, where: str) -> StateMarker:
         fields = orjson.loads(data)
         marker = StateMarker(fields["name"], fields["state_id"], fields["schema_version"])
     except (ValueError, KeyError, TypeError) as error:
-        raise StateError(f"{where} can't be read ({error!r}); bring it back from a backup") from error
+        raise StateError(f"{where} can't be read ({error!r}); {_REMEDY}") from error
     known = isinstance(marker.name, str) and isinstance(marker.state_id, str)
     if not known or type(marker.schema_version) is not int:
-        raise StateError(f"{where} has fields of the wrong type; bring it back from a backup")
+        raise StateError(f"{where} has fields of the wrong type; {_REMEDY}")
     return marker

@@ -41,7 +41,7 @@ async def compact_backfill(
         UnknownShardError: a key that the plan doesn't know.
         StateError: the state can't be read or written; what was merged stands.
     """
-    chosen = [find_shard(plan, key).key for key in keys] or list(plan.shards())
+    chosen = list(dict.fromkeys(find_shard(plan, key).key for key in keys)) or list(plan.shards())
     with_work = [key for key in chosen if _has_work(state, key, target_bytes)]
 
     def work(writer: ShardWriter, planned: Sequence[PlannedDid]) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
-from backfill_dagster.atproto.at_uri import parse_at_uri
+from backfill_dagster.atproto.at_uri import is_at_uri, parse_at_uri
 from backfill_dagster.atproto.did import is_did
-from backfill_dagster.errors import UsageError
+from backfill_dagster.errors import StateError, UsageError
 from backfill_dagster.model import PlannedDid
 from backfill_dagster.plan import Plan
-from backfill_dagster.records.purges import PurgeLog, Purges
+from backfill_dagster.records.purges import Purge, PurgeLog, Purges
 from backfill_dagster.standing import has_open_purges, logged_shards
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.rewriting import carry_out_purges
@@ -47,14 +48,63 @@ async def carry_out(state: BackfillState, plan: Plan, scope: str, *, run_id: str
         run_id: names the work in log and leases.
 
     Raises:
-        StateError: the state can't be read or written; the orders stand, and the next run of a shard carries them out.
+        StateError: a shard can't be read or written; the others are done, the orders stand, and the next run of a shard
+            carries them out.
     """
     purges = Purges.of(PurgeLog(state.store).read())
     planned = {key: [one.did for one in dids] for key, dids in plan.by_shard()}
-    keys = sorted({*plan.shards(), *planned, *logged_shards(state)})
-    open_keys = [key for key in keys if has_open_purges(state.log(key).read(), planned.get(key, []), purges)]
+    unreadable: list[StateError] = []
+
+    def is_open(key: str) -> bool:
+        try:
+            return has_open_purges(state.log(key).read(), planned.get(key, []), purges)
+        except StateError as error:
+            unreadable.append(error)
+            return False
 
     def work(writer: ShardWriter, dids: Sequence[PlannedDid]) -> None:
         carry_out_purges(writer, purges, [one.did for one in dids])
 
-    return await on_each_shard(state, plan, scope, open_keys, work, run_id=run_id)
+    keys = sorted({*plan.shards(), *planned, *logged_shards(state)})
+    upkeep = await on_each_shard(state, plan, scope, list(filter(is_open, keys)), work, run_id=run_id)
+    if unreadable:
+        raise unreadable[0]
+    return upkeep
+
+
+def restore_orders(state: BackfillState, keys: Iterable[str]) -> dict[int, str]:
+    """Write orders again that are lost or can't be read, from what the logs of these shards say was purged.
+
+    Returns:
+        Number -> what was wrong. An order that no shard had carried out is known to nobody any more.
+
+    Raises:
+        StateError: the store refuses.
+    """
+    log = PurgeLog(state.store)
+    problems = log.damaged()
+    lost = _purged_somewhere(state, keys)
+    if not problems:
+        known = Purges.of(log.read())
+        lost -= known.dids | known.uris
+    dids, uris = sorted(one for one in lost if not is_at_uri(one)), sorted(filter(is_at_uri, lost))
+    said = {
+        "at": state.effects.now_text(),
+        "by": "backfill repair",
+        "reason": "the order was lost: by the shards' logs",
+    }
+    if problems:
+        for number in problems:
+            log.put_again(Purge(number=number, dids=dids, uris=uris, **said))
+    elif lost:
+        order = log.append(dids, uris, **said)
+        problems[order.number] = "the logs know of a purge that no order says"
+    return problems
+
+
+def _purged_somewhere(state: BackfillState, keys: Iterable[str]) -> set[str]:
+    purged: set[str] = set()
+    for key in keys:
+        with suppress(StateError):  # held by somebody, and damaged: a later repair sees to it
+            purged |= state.log(key).read().purged
+    return purged

@@ -30,9 +30,11 @@ def recover(store: ObjectStore, ledger: Ledger, fold: Fold, *, backfill: str, sh
     check_parts(store, fold, shard)
 
 
-def publish_live_parts(store: ObjectStore, fold: Fold, shard: str) -> None:
-    """Publish the live parts that still lie in staging."""
-    store.publish(info.key for info in store.staged() if _is_of(info.key, shard) and info.key in fold.parts)
+def publish_live_parts(store: ObjectStore, fold: Fold, shard: str) -> int:
+    """Publish the live parts that still lie in staging; returns how many there were."""
+    waiting = [info.key for info in store.staged() if _is_of(info.key, shard) and info.key in fold.parts]
+    store.publish(waiting)
+    return len(waiting)
 
 
 def check_parts(store: ObjectStore, fold: Fold, shard: str) -> None:
@@ -57,15 +59,23 @@ def mend_ledger(ledger: Ledger, fold: Fold, *, backfill: str, shard: str) -> Non
         ledger.put(stale[start : start + LEDGER_CHUNK])
 
 
-def sweep(store: ObjectStore, fold: Fold, shard: str) -> None:
-    """Delete the shard's files that no entry made live and that an older epoch wrote."""
-    for info in store.staged():
-        if _is_dead(info.key, fold, shard):
-            store.discard_staged(info.key)
-    for prefix in ("records/", "quarantine/"):
-        for info in store.list(prefix):
-            if _is_dead(info.key, fold, shard):
-                store.delete(info.key)
+def sweep(store: ObjectStore, fold: Fold, shard: str) -> int:
+    """Delete the shard's files that no entry made live and that an older epoch wrote; returns how many there were."""
+    staged = [info.key for info in store.staged() if _is_dead(info.key, fold, shard)]
+    for key in staged:
+        store.discard_staged(key)
+    listed = [info.key for prefix in ("records/", "quarantine/") for info in store.list(prefix)]
+    dead = [key for key in listed if _is_dead(key, fold, shard)]
+    for key in dead:
+        store.delete(key)
+    return len(staged) + len(dead)
+
+
+def newest_epoch(store: ObjectStore, shard: str) -> int:
+    """The highest epoch in the names of a shard's parts, 0 without any: a log may have lost entries of it."""
+    keys = [info.key for prefix in ("records/", "quarantine/") for info in store.list(prefix)]
+    names = (_PART_NAME.fullmatch(key.rsplit("/", 1)[-1]) for key in keys)
+    return max((int(name["epoch"]) for name in names if name and name["shard"] == shard), default=0)
 
 
 def _is_of(key: str, shard: str) -> bool:

@@ -7,9 +7,9 @@ Each step is whole by itself: an entry that adds and removes parts, then publish
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from typing import TypeVar
 
 import pyarrow as pa
@@ -19,6 +19,7 @@ from backfill_dagster.atproto.at_uri import author_of
 from backfill_dagster.model import Outcome, RepoOutcome
 from backfill_dagster.progress import has_rewrites
 from backfill_dagster.records.compact import TARGET_BYTES, small_groups
+from backfill_dagster.records.entry import ENTRY_MAX_BYTES, outcome_bytes
 from backfill_dagster.records.purges import Purges
 from backfill_dagster.records.read import part_batches
 from backfill_dagster.records.rewrite import Rewrite
@@ -27,7 +28,10 @@ from backfill_dagster.worker.writer import ShardWriter
 T = TypeVar("T")
 
 PURGED_PER_ENTRY = 200
-"""Accounts or records that one entry purges: some hundred bytes each, and records are in a few parts each."""
+"""Accounts or records that one entry purges, at most: a record is in one live part or none."""
+
+OUTCOMES_BYTES = ENTRY_MAX_BYTES * 3 // 8
+"""What names and outcomes of one entry weigh, at most: the parts of it need as much again."""
 
 
 def take_out_superseded(writer: ShardWriter) -> None:
@@ -39,10 +43,11 @@ def take_out_superseded(writer: ShardWriter) -> None:
 
 
 def compact(writer: ShardWriter, target_bytes: int = TARGET_BYTES) -> int:
-    """Merge small parts; returns how many parts fewer there are."""
+    """Merge small parts until none is left to merge; returns how many parts fewer there are."""
     before = len(writer.fold.parts)
-    for group in list(small_groups(writer.state.store, writer.fold, target_bytes)):
-        writer.commit_rewrite(writer.rewriter().merged(group))
+    while groups := list(small_groups(writer.state.store, writer.fold, target_bytes)):
+        for group in groups:
+            writer.commit_rewrite(writer.rewriter().merged(group))
     return before - len(writer.fold.parts)
 
 
@@ -55,11 +60,20 @@ def carry_out_purges(writer: ShardWriter, purges: Purges, planned: Collection[st
         planned: the DIDs that the plan gives the shard, delisted ones too: they are to be kept out later as well.
     """
     members = [*planned, *writer.fold.dids]
-    for dids in chunked(purges.open_dids(writer.fold, members), PURGED_PER_ENTRY):
+    for dids in cut(purges.open_dids(writer.fold, members), PURGED_PER_ENTRY, lambda did: 4 * len(did)):
         _purge_dids(writer, dids)
     take_out_superseded(writer)
-    for uris in chunked(purges.open_uris(writer.fold, members), PURGED_PER_ENTRY):
+    heard: set[str] = set()
+    for uris in cut(purges.open_uris(writer.fold, members), PURGED_PER_ENTRY, partial(_uri_bytes, writer, heard)):
         _purge_uris(writer, uris)
+
+
+def _uri_bytes(writer: ShardWriter, heard: set[str], uri: str) -> int:
+    """What the record adds to an entry; the outcome of its author comes once, with the author's first record."""
+    did = author_of(uri)
+    known = None if did in heard else writer.fold.dids.get(did)
+    heard.add(did)
+    return 2 * len(uri) + (outcome_bytes(known[0]) if known else 0)
 
 
 def _purge_dids(writer: ShardWriter, dids: Sequence[str]) -> None:
@@ -91,10 +105,10 @@ def _purge_uris(writer: ShardWriter, uris: Sequence[str]) -> None:
     outcomes = {did: _less(writer, did, counts) for did, counts in lost.items() if did in writer.fold.dids}
     ledger = writer.state.ledger
     marks, known = ledger.retry_marks(writer.shard), writer.fold.dids
-    reopened = [did for did in outcomes if marks.get(did) == known[did][1]]
+    # The new entry corrects counts and answers no mark, so marks go before it: who dies here marks once more.
+    reopened = [did for did in outcomes if marks.get(did, 0) >= known[did][1]]
+    ledger.mark_for_retry(writer.shard, dict.fromkeys(reopened, writer.fold.seq + 1))
     writer.commit_rewrite(change, dids=outcomes, purged=uris)
-    # The new entry corrects counts and answers no mark.
-    ledger.mark_for_retry(writer.shard, dict.fromkeys(reopened, writer.fold.seq))
 
 
 def _lost_rows(writer: ShardWriter, change: Rewrite, uris: Sequence[str]) -> Mapping[str, Counter[str | None]]:
@@ -119,11 +133,23 @@ def _less(writer: ShardWriter, did: str, lost: Counter[str | None]) -> RepoOutco
         before,
         records_by_type={name: count for name, count in counts.items() if count},
         quarantined=before.quarantined - lost[None],
+        tree=(),  # says how many rows there were below a node
     )
 
 
-def chunked(items: Iterable[T], size: int) -> Iterator[list[T]]:
-    """The items in lists of `size`, the last one shorter."""
-    waiting = iter(items)
-    while chunk := list(islice(waiting, size)):
+def cut(items: Iterable[T], most: int, weight: Callable[[T], int]) -> Iterator[list[T]]:
+    """The items in lists of `most` or fewer that weigh `OUTCOMES_BYTES` or less; a heavier item is a list of its own.
+
+    `weight` is asked once for every item, in order.
+    """
+    chunk: list[T] = []
+    total = 0
+    for item in items:
+        added = weight(item)
+        if chunk and (len(chunk) == most or total + added > OUTCOMES_BYTES):
+            yield chunk
+            chunk, total = [], 0
+        chunk.append(item)
+        total += added
+    if chunk:
         yield chunk

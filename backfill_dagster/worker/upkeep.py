@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from backfill_dagster.errors import LeaseHeldError
+from backfill_dagster.errors import FencedError, LeaseHeldError
 from backfill_dagster.model import PlannedDid, Wanted
 from backfill_dagster.plan import Plan
 from backfill_dagster.records.log import ShardLog
@@ -24,7 +24,7 @@ class Upkeep(Generic[T]):
 
     Attributes:
         done: shard -> what its work returned.
-        held: shard -> who works on it; it was left as it is.
+        held: shard -> who works on it, or has taken it over meanwhile; what was done before that stands.
     """
 
     done: dict[str, T] = field(default_factory=dict)
@@ -57,7 +57,7 @@ async def on_each_shard(
         recover: as of `open_shard`.
 
     Raises:
-        StateError, FencedError: as `open_shard`; what was done on other shards stands.
+        StateError: as `open_shard`; what was done on other shards stands.
     """
     upkeep: Upkeep[T] = Upkeep()
     wanted = Wanted(scope, plan.refresh)
@@ -71,6 +71,6 @@ async def on_each_shard(
             ):
                 upkeep.done[key] = await on_writer(work, writer, planned)
                 await on_writer(close_shard, writer, planned)
-        except LeaseHeldError as held:
+        except (LeaseHeldError, FencedError) as held:
             upkeep.held[key] = str(held)
     return upkeep

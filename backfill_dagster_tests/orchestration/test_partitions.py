@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -53,3 +54,39 @@ def test_a_plan_from_the_terminal_reaches_the_instance_of_dagster_home(tmp_path:
     assert register_with_local_instance("study", ["a.example~0000"], environ) == 0
     with dg.DagsterInstance.from_config(str(tmp_path)) as instance:
         assert list(instance.get_dynamic_partitions("did_shards__study")) == ["a.example~0000"]
+
+
+class BeatenOnce:
+    """A Dagster instance to which another planner adds the same shards at the very moment when we do."""
+
+    def __init__(self, instance: dg.DagsterInstance, theirs: list[str]) -> None:
+        self._instance = instance
+        self._theirs = theirs
+
+    def get_dynamic_partitions(self, name: str) -> list[str]:
+        return list(self._instance.get_dynamic_partitions(name))
+
+    def add_dynamic_partitions(self, name: str, keys: list[str]) -> None:
+        if self._theirs:
+            theirs, self._theirs = self._theirs, []
+            self._instance.add_dynamic_partitions(name, theirs)
+            raise RuntimeError("UNIQUE constraint failed: dynamic_partitions.partition")
+        self._instance.add_dynamic_partitions(name, keys)
+
+
+def test_of_two_planners_at_once_both_have_their_shards_registered() -> None:
+    keys = ["a.example~0000", "b.example~0000", "c.example~0000"]
+    with dg.DagsterInstance.ephemeral() as instance:
+        ours: Any = BeatenOnce(instance, keys[:2])
+        assert register_partitions(ours, "study", keys[1:]) == 1
+        assert sorted(instance.get_dynamic_partitions("did_shards__study")) == keys
+
+
+def test_an_instance_that_always_refuses_is_an_error_in_the_end() -> None:
+    class Refusing(BeatenOnce):
+        def add_dynamic_partitions(self, name: str, keys: list[str]) -> None:
+            raise RuntimeError("the database is gone")
+
+    with dg.DagsterInstance.ephemeral() as instance, pytest.raises(RuntimeError, match="is gone"):
+        refusing: Any = Refusing(instance, [])
+        register_partitions(refusing, "study", ["a.example~0000"])

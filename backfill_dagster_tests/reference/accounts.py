@@ -116,10 +116,17 @@ def move(servers: ReferenceServers, account: Account, endpoint: str) -> None:
     account.xrpc = there
 
 
-def admin(servers: ReferenceServers) -> Xrpc:
-    """The PDS in its operator's name."""
+def import_anew(servers: ReferenceServers, account: Account) -> None:
+    """Let the first PDS have an account as one that moved in: away, forgotten, and back by importRepo."""
+    for there, here in ((servers.second_pds(), servers.pds_url), (servers.pds_url, servers.second_pds())):
+        move(servers, account, there)
+        admin(servers, here).post("com.atproto.admin.deleteAccount", {"did": account.did})
+
+
+def admin(servers: ReferenceServers, origin: str | None = None) -> Xrpc:
+    """A PDS, by default the first, in its operator's name."""
     token = base64.b64encode(f"admin:{servers.admin_password}".encode()).decode()
-    return Xrpc(servers.pds_url, f"Basic {token}")
+    return Xrpc(origin or servers.pds_url, f"Basic {token}")
 
 
 def take_down(servers: ReferenceServers, subject: Json) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import sqlite3
@@ -90,16 +91,19 @@ def test_a_part_that_is_gone(state: BackfillState) -> None:
     path = parts_of(state)[0]
     path.unlink()
     assert verify_backfill(state) == [
-        f"{key_of(state, path)}: the log says that this part is live, and it is not there"
+        f"{key_of(state, path)}: the log says that this part is live, and it is not there; bring it back from a "
+        "backup, or `backfill repair` reopens the accounts in it"
     ]
 
 
 def test_a_part_that_no_log_knows(state: BackfillState) -> None:
     path = parts_of(state)[0]
-    stranger = path.with_name("stranger.parquet")
+    stranger, orphan = path.with_name("stranger.parquet"), path.with_name(f"{only_shard(state)}-00000001-1-ab.parquet")
     shutil.copy(path, stranger)
+    shutil.copy(path, orphan)
     assert verify_backfill(state) == [
-        f"{key_of(state, stranger)}: no log says that this part is live; the next run of its shard removes it"
+        f"{key_of(state, orphan)}: no log says that this part is live; `backfill repair` removes it",
+        f"{key_of(state, stranger)}: no log says that this part is live; it is nobody's: move it away",
     ]
 
 
@@ -135,12 +139,13 @@ def test_ledger_items_that_are_gone_changed_or_made_up(state: BackfillState) -> 
             )
         ]
     )
+    remedy = "bring log/ back, or `backfill repair` reopens the accounts of what is lost"
     assert sorted(verify_backfill(state)) == sorted(
         [
             f"{shard}: the ledger lacks {first}; the next run mends it",
-            f"{shard}: the ledger's item of {second} differs from the log's",
-            f"{shard}: the ledger has {third} at seq 99, the log at {seq}; bring log/ back",
-            f"{shard}: the ledger has did:plc:nobody, the log has not; bring log/ back from a backup",
+            f"{shard}: the ledger's item of {second} differs from the log's; `backfill repair` writes it again",
+            f"{shard}: the ledger has {third} at seq 99, the log at {seq}; {remedy}",
+            f"{shard}: the ledger has did:plc:nobody, the log has not; {remedy}",
         ]
     )
 
@@ -154,10 +159,10 @@ def tamper(state: BackfillState, change: str) -> str:
     target = root_of(state) / key
     select = f"SELECT * REPLACE ({change}) FROM read_parquet('{source}', hive_partitioning = false)"
     duckdb.execute(f"COPY ({select} WHERE author = '{did}' LIMIT 1) TO '{target}' (FORMAT parquet)")
-    digest, size = verify_module._digest(target)
+    content = target.read_bytes()
     log = state.log(shard)
     sealed = log.seal(fold, epoch=fold.epoch + 1, run_id="tamper")
-    part = Part(key, "like", 1, size, digest)
+    part = Part(key, "like", 1, len(content), hashlib.sha256(content).hexdigest())
     log.append(sealed, epoch=sealed.epoch, run_id="tamper", scope="", refresh=0, adds=[part])
     return str(did)
 
@@ -189,7 +194,7 @@ def test_quarantined_records_are_counted(state: BackfillState) -> None:
     state.log(shard).append(sealed, epoch=sealed.epoch, run_id="tamper", scope="", refresh=0, removes=[path])
     assert verify_backfill(state) == [
         f"{shard}: {did} has 0 records in quarantine, its outcome says 1",
-        f"{path}: no log says that this part is live; the next run of its shard removes it",
+        f"{path}: no log says that this part is live; `backfill repair` removes it",
     ]
 
 
@@ -197,10 +202,12 @@ def test_a_log_that_can_not_be_read_does_not_hide_the_rest(state: BackfillState)
     shard = only_shard(state)
     path = root_of(state) / f"log/{shard}/00000002.json"
     path.write_bytes(path.read_bytes()[:-5])
-    problems = verify_backfill(state)
-    assert problems[0].startswith(f"{path} can't be read")
-    assert "bring it back from a backup" in problems[0]
-    assert len(problems) > len(parts_of(state)), "its parts are nobody's then"
+    stranger = parts_of(state)[0].with_name("stranger.parquet")
+    stranger.touch()
+    log_problem, stranger_problem = verify_backfill(state)
+    assert log_problem.startswith(f"log/{shard}/00000002.json can't be read")
+    assert "bring it back from a backup" in log_problem
+    assert stranger_problem.startswith(key_of(state, stranger)), "and nobody can tell whose the shard's parts are"
 
 
 def test_rows_that_were_replaced_and_not_taken_out(state: BackfillState) -> None:
@@ -261,6 +268,7 @@ def test_a_plan_that_is_gone(state: BackfillState) -> None:
 def test_a_log_that_ends_too_early(state: BackfillState) -> None:
     log = sorted((root_of(state) / "log" / only_shard(state)).iterdir())
     log[-1].unlink()
-    lost = [problem for problem in verify_backfill(state) if "bring log/ back" in problem]
+    ends, *lost = [problem for problem in verify_backfill(state) if "bring log/ back" in problem]
+    assert f"its log ends at {len(log) - 1}, the ledger knows entry {len(log)}" in ends
     assert lost
     assert all("the log has not" in problem or "at seq" in problem for problem in lost)

@@ -75,6 +75,8 @@ class Fate:
         self.calls: list[Call] = []
         self.struck = False
         self.is_over = False
+        self.quiet = threading.Lock()
+        """Held around heartbeats, so that whoever needs none under way can wait for that."""
         self._lock = threading.Lock()
 
     def meet(self, kind: str, where: object, half: Callable[[], object] = lambda: None) -> None:

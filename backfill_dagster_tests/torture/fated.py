@@ -8,11 +8,12 @@ from __future__ import annotations
 import errno
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import BufferedWriter, FileIO, RawIOBase
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from backfill_dagster.errors import ObjectMissingError
 from backfill_dagster.ledger import LeaseRecord, ShardSummary, SqliteLedger
 from backfill_dagster.ledger.sqlite_file import SqliteFile
 from backfill_dagster.ledger.sqlite_leases import SqliteLeaseTable
@@ -120,14 +121,17 @@ class PromisingStore(LocalStore):
     def stage(self, key: str) -> Iterator[BinaryIO]:
         with super().stage(key) as file:
             yield file
-        self.kept[f"{STAGING}/{key}"] = (self._below / STAGING / key).read_bytes()
+        with suppress(FileNotFoundError):  # a successor may have swept it already
+            self.kept[f"{STAGING}/{key}"] = (self._below / STAGING / key).read_bytes()
 
     def publish(self, keys: Iterable[str]) -> None:
         wanted = list(keys)
         for key in wanted:
             self.kept.pop(f"{STAGING}/{key}", None)
         super().publish(wanted)
-        self.kept.update((key, self.get(key)) for key in wanted)
+        for key in wanted:
+            with suppress(ObjectMissingError):
+                self.kept[key] = self.get(key)
 
     def delete(self, key: str) -> None:
         self.kept.pop(key, None)
@@ -151,7 +155,8 @@ class FatedLeases:
 
     def compare_and_set(self, name: str, expected: LeaseRecord | None, new: LeaseRecord) -> bool:
         _meet(self._fate, self._kind, self._table._file)
-        return self._table.compare_and_set(name, expected, new)
+        with self._fate.quiet:
+            return self._table.compare_and_set(name, expected, new)
 
     def close(self) -> None:
         self._table.close()

@@ -29,6 +29,8 @@ Command = Callable[[BackfillState], Awaitable[object]]
 
 CONFIG = "study.yaml"
 LOCKS = "locks"
+SNAPSHOT_ENTRIES = 2
+"""So that a log of a few entries has its snapshots, and sees old ones deleted."""
 
 
 @dataclass
@@ -102,7 +104,7 @@ class Life:
         """A process has ended: the leases that it didn't let go are a dead one's, as its pid's next owner sees them."""
         for path in (self.config.ledger_path, self.folder / LOCKS / "hosts.sqlite"):
             if path.is_file():
-                with closing(sqlite3.connect(path)) as database, database:
+                with closing(sqlite3.connect(path, timeout=30)) as database, database:
                     database.execute(
                         "UPDATE leases SET pid_started = pid_started - 1 WHERE pid = ? AND NOT released", (os.getpid(),)
                     )

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+from backfill_dagster.errors import LeaseHeldError
 from backfill_dagster.localnet import LocalnetOptions
 from backfill_dagster.model import Outcome
 from backfill_dagster.plan import PlanStore
@@ -30,7 +31,7 @@ from backfill_dagster.worker.retry import mark_for_retry
 from backfill_dagster_tests.orchestration.network import ThreadedNetwork, threaded_network
 from backfill_dagster_tests.road import write_config
 from backfill_dagster_tests.torture.fate import Blow, Call, Fate
-from backfill_dagster_tests.torture.life import Command, Life
+from backfill_dagster_tests.torture.life import SNAPSHOT_ENTRIES, Command, Life
 from backfill_dagster_tests.torture.picture import Picture, finished_picture
 from backfill_dagster_tests.worker.tiny import fold_of, only_shard
 
@@ -71,7 +72,9 @@ async def run(state: BackfillState) -> None:
     planned = await plan_backfill(state, run_id=run_id)
     selection = load_selection(state.config)
     shards = shards_with_work(state, planned.plan, selection.scope)
-    await run_backfill(state, planned.plan, selection, shards, run_id=run_id)
+    done = await run_backfill(state, planned.plan, selection, shards, run_id=run_id)
+    for why in done.held.values():
+        raise LeaseHeldError(why)
 
 
 async def refresh(state: BackfillState) -> None:
@@ -109,9 +112,8 @@ async def retry_first(state: BackfillState) -> None:
 @contextmanager
 def made_scenes(folder: Path) -> Iterator[dict[str, Scene]]:
     """The scenes by name; the first run's is on a network of its own, as it was before the other one's changes."""
-    # So that a log of a few entries has its snapshots, and sees old ones deleted.
     with (
-        patch.object(writer, "SNAPSHOT_ENTRIES", 2),
+        patch.object(writer, "SNAPSHOT_ENTRIES", SNAPSHOT_ENTRIES),
         threaded_network(OPTIONS) as before,
         threaded_network(OPTIONS) as after,
     ):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,9 @@ from pathlib import Path
 from backfill_dagster.cli import opening
 from backfill_dagster.cli.main import run_command
 from backfill_dagster.state import open_state
+from backfill_dagster.worker import writer
 from backfill_dagster_tests.torture.fate import Blow, Fate
-from backfill_dagster_tests.torture.life import CONFIG, LOCKS, Life
+from backfill_dagster_tests.torture.life import CONFIG, LOCKS, SNAPSHOT_ENTRIES, Life
 
 SAID = "said.txt"
 STOPPED_AT = "stopped_at.txt"
@@ -37,7 +39,9 @@ class Sleep(Fate):
 
     def strike(self, blow: Blow, half: Callable[[], object]) -> None:
         self._note.write_text(f"{self.calls[-1].kind} {self.calls[-1].where}")
-        os.kill(os.getpid(), signal.SIGSTOP)
+        with self.quiet:  # stopped in a transaction of SQLite it would hold up everybody, and nobody could take over
+            # To this thread: a signal to the process may stop another one first, and this one makes the call meanwhile.
+            signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
 def run_and_stop(folder: Path, at: int) -> None:
@@ -46,6 +50,7 @@ def run_and_stop(folder: Path, at: int) -> None:
     os.dup2(said, 1)
     os.dup2(said, 2)
     os.environ["BACKFILL_LOCK_DIR"] = str(folder / LOCKS)
+    writer.SNAPSHOT_ENTRIES = SNAPSHOT_ENTRIES
     means = Life(folder, Sleep(at, folder / STOPPED_AT)).means()
     opening.open_state = partial(open_state, **means)
     raise SystemExit(run_command(["run", str(folder / CONFIG)]))

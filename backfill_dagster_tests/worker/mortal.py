@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -45,6 +45,10 @@ class MortalStore:
         self._life.step()
         return bool(self._store.put_if_absent(key, data))
 
+    def put(self, key: str, data: bytes) -> None:
+        self._life.step()
+        self._store.put(key, data)
+
     def stage(self, key: str) -> AbstractContextManager[BinaryIO]:
         self._life.step()
         staged: AbstractContextManager[BinaryIO] = self._store.stage(key)
@@ -74,9 +78,13 @@ class MortalLedger:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
 
-    def put(self, items: Any) -> None:
+    def put(self, items: Any, **options: bool) -> None:
         self._life.step()
-        self._ledger.put(items)
+        self._ledger.put(items, **options)
+
+    def mark_for_retry(self, shard: str, did_seqs: Mapping[str, int]) -> None:
+        self._life.step()
+        self._ledger.mark_for_retry(shard, did_seqs)
 
     def clear_marks(self, shard: str, dids: Iterable[str]) -> None:
         self._life.step()

@@ -1,0 +1,70 @@
+"""An account that has moved leaves its rows in one shard only, whatever came of it and in whatever order shards ran."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from backfill_dagster.localnet import LocalNetwork
+from backfill_dagster.state import BackfillState
+from backfill_dagster.worker.planning import plan_backfill
+from backfill_dagster_tests.road import run_all
+from backfill_dagster_tests.worker.tiny import assert_sound, fold_of, rows_in, run_one, shard_keys, state_of, tiny
+
+Then = Callable[[LocalNetwork, BackfillState, str, list[str]], Awaitable[None]]
+NO_CACHE = {"identity": {"cache_days": 0}}
+
+
+async def move(network: LocalNetwork, state: BackfillState, did: str, key: str) -> None:
+    """Move an account to the host of a shard, and have the plan find it there."""
+    url = next(host.url for host in network.hosts if key.startswith(f"localhost_{host.url.rpartition(':')[2]}~"))
+    await network.control.move({"did": did, "to": url})
+    await plan_backfill(state, run_id=f"to {key}", refresh=True)
+
+
+async def deactivated_there(network: LocalNetwork, state: BackfillState, did: str, keys: list[str]) -> None:
+    """The new shard has the repo, then hears that the account is deactivated."""
+    await network.control.status({"did": did, "status": "deactivated"})
+    await plan_backfill(state, run_id="again", refresh=True)
+    await run_one(state, keys[1])
+
+
+async def moved_on(network: LocalNetwork, state: BackfillState, did: str, keys: list[str]) -> None:
+    """It has moved to a third host, which doesn't give the repo."""
+    await move(network, state, did, keys[2])
+    await network.control.status({"did": did, "status": "deactivated"})
+
+
+async def moved_back_and_on(network: LocalNetwork, state: BackfillState, did: str, keys: list[str]) -> None:
+    """It has been back at the first host, whose shard has it anew, before it moved to the third."""
+    await move(network, state, did, keys[0])
+    await run_one(state, keys[0])
+    await moved_on(network, state, did, keys)
+
+
+def shards_with_rows(state: BackfillState, did: str, keys: list[str]) -> list[int]:
+    folds = [fold_of(state, key) for key in keys]
+    return [number for number, fold in enumerate(folds) if did in fold.dids and fold.dids[did][0].records_total]
+
+
+@pytest.mark.parametrize(
+    ("then", "at"),
+    [(deactivated_there, 1), (moved_on, 1), (moved_back_and_on, 0)],
+    ids=["deactivated there", "moved on", "moved back and on"],
+)
+async def test_old_rows_go_although_the_old_shard_was_not_run(folder: Path, then: Then, at: int) -> None:
+    async with tiny(repos=6, hosts=3) as network:
+        with state_of(folder, network, **NO_CACHE) as state:
+            await run_all(state)
+            keys, before = shard_keys(state), rows_in(state)
+            did = next(iter(fold_of(state, keys[0]).dids))
+            await move(network, state, did, keys[1])
+            await run_one(state, keys[1])
+            await then(network, state, did, keys)
+            for _ in range(2):
+                await run_all(state)
+            assert shards_with_rows(state, did, keys) == [at]
+            assert rows_in(state) == before
+            assert_sound(state)
