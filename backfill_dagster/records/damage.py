@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from backfill_dagster.records.entry import LogEntry
 
@@ -23,7 +22,8 @@ class Unreadable:
 def damaged_entries(loaded: Sequence[LogEntry | Unreadable]) -> dict[int, str]:
     """Seq -> what is wrong with the entry, of all that can't count; those that are listed as void are left out.
 
-    Where two entries don't follow from each other, the shorter of the two chains is wrong; of equal ones both are.
+    Where entries don't follow from each other, two histories were mixed: of the chains that don't fit together, as few
+    entries as possible are wrong. Where it can't be told which ones, all that may be are.
 
     Args:
         loaded: the log from its first number on, without gaps.
@@ -31,13 +31,28 @@ def damaged_entries(loaded: Sequence[LogEntry | Unreadable]) -> dict[int, str]:
     void = {seq for entry in loaded if isinstance(entry, LogEntry) for seq in entry.voids}
     problems = {entry.seq: entry.problem for entry in loaded if isinstance(entry, Unreadable) and entry.seq not in void}
     for chains in _stretches(loaded, void):
-        for first, second in pairwise(chains):
-            if len(first) <= len(second):
-                said = f"isn't followed by entry {second[0].seq}"
-                problems.update((entry.seq, said) for entry in first if entry.seq not in problems)
-            if len(second) <= len(first):
-                problems.update((entry.seq, f"doesn't follow from entry {first[-1].seq}") for entry in second)
+        for number in _misfits([len(chain) for chain in chains]):
+            if number:
+                said = f"doesn't follow from entry {chains[number - 1][-1].seq}"
+            else:
+                said = f"isn't followed by entry {chains[1][0].seq}"
+            problems.update((entry.seq, said) for entry in chains[number])
     return problems | _left_over(loaded, {*void, *problems})
+
+
+def _misfits(lengths: Sequence[int]) -> list[int]:
+    """Which of some chains can be left out so that no two neighbours stay, and as many entries as possible do."""
+    ahead, behind = _most_kept(lengths), _most_kept(lengths[::-1])
+    most = ahead[-1]
+    return [number for number in range(len(lengths)) if ahead[number] + behind[len(lengths) - 1 - number] == most]
+
+
+def _most_kept(lengths: Sequence[int]) -> list[int]:
+    """How many entries can stay of the first 0, 1, 2 … chains."""
+    most = [0]
+    for number, length in enumerate(lengths):
+        most.append(max(most[-1], (most[number - 1] if number else 0) + length))
+    return most
 
 
 def _stretches(loaded: Sequence[LogEntry | Unreadable], void: Collection[int]) -> Iterator[list[list[LogEntry]]]:

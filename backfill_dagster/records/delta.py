@@ -21,7 +21,6 @@ from backfill_dagster.atproto.mst_build import find_subtree
 from backfill_dagster.errors import BackfillError
 from backfill_dagster.records.rows import Entry
 from backfill_dagster.records.selection import Selection
-from backfill_dagster.records.timestamps import rkey_micros
 from backfill_dagster.records.tree_marks import TreeMark, mark_name
 
 
@@ -125,7 +124,6 @@ class _Proof:
         self._purged = purged
         self._marks = marks
         self._keys = sorted(known)
-        self._cids = set(known.values())
         self._has_holes = has_holes(did, selection, purged)
 
     def check_absent(self, collection: str, rkey: str, cid: str) -> None:
@@ -134,28 +132,13 @@ class _Proof:
         uri = f"at://{self._did}/{key}"
         if not self._selection.wants_collection(collection) or uri in self._purged:
             return
+        # Time range and the other filters look at content, and a record that had no row can be a new one: of content
+        # that the host had elsewhere before, or one whose block it forgot. URI lists judge without it.
+        lists = [one.uris for one in self._selection.filters_on(collection) if one.match == "uri"]
         row = self.known.get(key)
-        if row == cid or (row is None and not self._may_be_wanted(collection, rkey, uri, cid)):
+        if row == cid or (row is None and any(uri not in uris for uris in lists)):
             return
         raise UnprovenError(f"the partial CAR lists {key} with another content than before and leaves it out")
-
-    def _may_be_wanted(self, collection: str, rkey: str, uri: str, cid: str) -> bool:
-        """Whether a record that had no row before could be wanted now, its content being one of before.
-
-        Hosts keep a block under the rev that first had it, so a new record of old content is listed without one. Time
-        range and filters look at content, which has been judged then, but for URI lists and the time in the key.
-        """
-        if cid in self._cids:
-            return True
-        filters = self._selection.filters_on(collection)
-        if any(one.match == "uri" and uri not in one.uris for one in filters):
-            return False
-        if any(one.match != "uri" for one in filters):
-            return False
-        if not self._selection.has_time_range:
-            return True
-        instant = rkey_micros(rkey)
-        return instant is not None and self._selection.wants_instant(instant)
 
     def standing_in(self, gap: Gap) -> Sequence[str]:
         """The old rows of a gap that are in its subtree.

@@ -6,23 +6,20 @@ How an entry is committed is `writer`'s, what a partial repo proves `delta`'s.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Literal
 
 from backfill_dagster import __version__
-from backfill_dagster.atproto.car import CAR_HEADER_BYTES, scan_car
-from backfill_dagster.atproto.cid import cid_text
-from backfill_dagster.atproto.repo import Repo, open_repo
-from backfill_dagster.atproto.tid import is_tid
-from backfill_dagster.errors import BackfillError, StateError
+from backfill_dagster.atproto.repo import Repo, Verify
+from backfill_dagster.errors import StateError
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome
-from backfill_dagster.records.delta import UnprovenError, has_holes
+from backfill_dagster.records.delta import has_holes
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES, outcome_bytes
 from backfill_dagster.records.parts import BatchWriter, OldRows
 from backfill_dagster.records.purges import Purges
 from backfill_dagster.records.selection import Selection
 from backfill_dagster.records.tree_marks import TreeMark, by_name, tree_marks
+from backfill_dagster.worker.body import bounded_counts, is_header_only, read_body, unchanged
 from backfill_dagster.worker.delta import DeltaRows
 from backfill_dagster.worker.repo import Fetched
 from backfill_dagster.worker.result import RunNumbers
@@ -37,17 +34,6 @@ names in its counts and as many parts, adds 300 KiB at most, and the supersedes 
 
 PART_ENTRY_BYTES = 1100
 """What one part adds to the entry, at most: path (with shard and record type), record type, size and digest."""
-
-SEEN_COLLECTIONS_MAX = 200
-"""Collections counted one by one in the evidence of a DID; the rest is added up under `*`."""
-
-
-class NothingSinceError(BackfillError):
-    """A header-only CAR: the host says that nothing was written since the date asked for; to be confirmed."""
-
-    def __init__(self, root: str) -> None:
-        super().__init__("the CAR has a root and no blocks")
-        self.root = root
 
 
 class ShardBatches:
@@ -80,9 +66,10 @@ class ShardBatches:
             NothingSinceError: the CAR is header-only, the answer to a synthetic `since` that nothing is newer than.
             UnprovenError: a partial CAR doesn't prove enough.
         """
-        if fetched.base is not None and len(fetched.body.data) == CAR_HEADER_BYTES:
-            return self.add_outcome(fetched.planned, _unchanged(fetched, fetched.base))
-        repo = self._open(fetched, signing_key)
+        verify: Verify = self._state.config.processing.verify
+        if fetched.base is not None and is_header_only(fetched):
+            return self.add_outcome(fetched.planned, unchanged(fetched, fetched.base))
+        repo = read_body(fetched, signing_key, verify, self._selection)
         old: OldRows | None = None
         gap_rows: Sequence[int] = ()
         purged = self._purges.uris_of(repo.did)
@@ -106,7 +93,7 @@ class ShardBatches:
             signature_checked=repo.signature_checked,
             repo_bytes=len(fetched.body.data),
             records_by_type=dict(counts.records_by_type),
-            records_seen_by_collection=_bounded(counts.seen_by_collection) if repo.is_whole else None,
+            records_seen_by_collection=bounded_counts(counts.seen_by_collection) if repo.is_whole else None,
             undated=counts.undated + (fetched.base.undated if fetched.base and old is not None else 0),
             quarantined=counts.quarantined,
             attempts=fetched.attempts,
@@ -119,26 +106,6 @@ class ShardBatches:
         if has_holes(repo.did, self._selection, purged):
             return ()
         return tree_marks(repo, self._selection, gap_rows, {} if base is None else by_name(base.tree))
-
-    def _open(self, fetched: Fetched, signing_key: str) -> Repo:
-        verify: Literal["full", "structure", "off"] = self._state.config.processing.verify
-        did, data = fetched.planned.did, fetched.body.data
-        if fetched.since is None:
-            return open_repo(data, did=did, signing_key=signing_key, verify=verify)
-        if len(data) == CAR_HEADER_BYTES:
-            raise NothingSinceError(cid_text(scan_car(data).root))
-        repo = open_repo(data, did=did, signing_key=signing_key, verify=verify, partial=True)
-        if not repo.is_whole and (repo.rev is None or repo.rev < fetched.since):
-            raise UnprovenError(f"the partial CAR is of the rev {repo.rev}, older than the {fetched.since} asked for")
-        if fetched.base is None:
-            self._check_range(repo, fetched.since)
-        return repo
-
-    def _check_range(self, repo: Repo, since: str) -> None:
-        """With a synthetic `since`: every wanted record of that time has its block."""
-        for collection, rkey, _ in repo.absent:
-            if rkey >= since and is_tid(rkey) and self._selection.wants_collection(collection):
-                raise UnprovenError(f"the partial CAR lists {collection}/{rkey} and leaves it out")
 
     def add_outcome(self, planned: PlannedDid, result: RepoOutcome) -> RepoOutcome:
         """Put an outcome into the batch in hand, completed with what the run and the DID's history know."""
@@ -276,30 +243,3 @@ class ShardBatches:
                 unique=self._state.effects.new_id,
             )
         return self._rows
-
-
-def _unchanged(fetched: Fetched, base: RepoOutcome) -> RepoOutcome:
-    """A header-only CAR proves that nothing is new only if its root is the very commit of the last complete fetch."""
-    root = cid_text(scan_car(fetched.body.data).root)
-    if root != base.commit_cid:
-        raise UnprovenError(f"the CAR has no blocks, and its root {root} is not the commit {base.commit_cid} we have")
-    return replace(
-        base,
-        outcome=Outcome.UNCHANGED,
-        rev=base.last_complete_rev,
-        attempts=fetched.attempts,
-        fetched_at=fetched.fetched_at,
-        http_status=None,
-        error_code=None,
-        error_detail=None,
-        error_headers={},
-        error_body_sha256=None,
-    )
-
-
-def _bounded(counts: Mapping[str, int]) -> dict[str, int]:
-    if len(counts) <= SEEN_COLLECTIONS_MAX:
-        return dict(counts)
-    largest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    kept = dict(largest[:SEEN_COLLECTIONS_MAX])
-    return kept | {"*": sum(count for _, count in largest[SEEN_COLLECTIONS_MAX:])}

@@ -15,7 +15,8 @@ from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import BackfillError, InvalidRepoError, InvalidSignatureError
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, cut_detail
 from backfill_dagster.records.delta import UnprovenError
-from backfill_dagster.worker.batch import NothingSinceError, ShardBatches
+from backfill_dagster.worker.batch import ShardBatches
+from backfill_dagster.worker.body import NothingSinceError
 from backfill_dagster.worker.brake import Brake, Stop
 from backfill_dagster.worker.host_health import HostHealth
 from backfill_dagster.worker.memory import Claim, MemoryBudget

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tempfile
 from dataclasses import replace
@@ -182,8 +183,6 @@ def of_version(data: bytes, version: int) -> bytes:
 
 
 def signed(content: dict[str, object]) -> bytes:
-    import hashlib
-
     content.pop("sha256", None)
     return canonical_json(content | {"sha256": hashlib.sha256(canonical_json(content)).hexdigest()})
 

@@ -1,4 +1,4 @@
-"""Crash points, refusing disks, power cuts, zombies and twins: looking for the breaking point instead of waiting for it.
+"""Crash points, refusing disks, power cuts, zombies and twins: the breaking point is looked for, not waited for.
 
 `BACKFILL_TORTURE=1` (`make torture`) tries everything; without it a share that takes a minute or two.
 """

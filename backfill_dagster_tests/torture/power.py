@@ -1,4 +1,4 @@
-"""What a power cut leaves of a folder: names since the last flush of their folder and content since that of the file go.
+"""What a power cut leaves of a folder: what has changed since the last flush goes, names and content each by itself.
 
 POSIX promises no more than this, but for one thing that every journaling file system adds: a rename is never half
 done. Which calls are made is not known here.

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 

@@ -135,7 +135,7 @@ def haunt(window: Window, number: int, folder: Path) -> None:
         assert kind == window.calls[number - 1].kind, f"it was stopped at {kind}"
         take_over(folder)
         before = files_of(folder)
-        code = go_on(zombie)
+        code = go_on(zombie, folder)
     assert files_of(folder) == before, "the zombie has changed what is there"
     assert_it_stopped(code, (folder / SAID).read_text(), window.calls[number - 1], number > window.last_entry)
     with Life(folder, Fate()).opened() as state, _picture_lock:

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
-from backfill_dagster.errors import BackfillError, FencedError, StateError
+from backfill_dagster.errors import FencedError, StateError
 from backfill_dagster_tests.torture.fate import Blow, Call, Fate
 from backfill_dagster_tests.torture.life import Ended, Life
 from backfill_dagster_tests.torture.picture import finished_picture

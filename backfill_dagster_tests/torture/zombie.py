@@ -25,6 +25,8 @@ from backfill_dagster_tests.torture.life import CONFIG, LOCKS, SNAPSHOT_ENTRIES,
 
 SAID = "said.txt"
 STOPPED_AT = "stopped_at.txt"
+ENDED_WITH = "ended_with.txt"
+"""The exit code: the server that forks has been seen to lose one."""
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload([__name__])
@@ -53,7 +55,8 @@ def run_and_stop(folder: Path, at: int) -> None:
     writer.SNAPSHOT_ENTRIES = SNAPSHOT_ENTRIES
     means = Life(folder, Sleep(at, folder / STOPPED_AT)).means()
     opening.open_state = partial(open_state, **means)
-    raise SystemExit(run_command(["run", str(folder / CONFIG)]))
+    code = run_command(["run", str(folder / CONFIG)])
+    (folder / ENDED_WITH).write_text(str(code))
 
 
 @contextmanager
@@ -86,10 +89,10 @@ def state_of(process: BaseProcess) -> str:
     return stat.rpartition(")")[2].split()[0]
 
 
-def go_on(process: BaseProcess) -> int:
+def go_on(process: BaseProcess, folder: Path) -> int:
     """Wake it up; its exit code when it has ended."""
     assert process.pid is not None
     os.kill(process.pid, signal.SIGCONT)
     process.join(60)
-    assert process.exitcode is not None, "it did not end"
-    return process.exitcode
+    assert not process.is_alive(), "it did not end"
+    return int((folder / ENDED_WITH).read_text())

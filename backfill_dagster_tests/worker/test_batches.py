@@ -15,7 +15,7 @@ from backfill_dagster.errors import FencedError, StateError
 from backfill_dagster.model import Outcome
 from backfill_dagster.records.log import ENTRY_MAX_BYTES
 from backfill_dagster.state import BackfillState
-from backfill_dagster.worker import batch
+from backfill_dagster.worker import batch, body
 from backfill_dagster.worker.planning import plan_backfill
 from backfill_dagster.worker.result import RunNumbers
 from backfill_dagster_tests.road import expected_rows, rows_by_author, run_all
@@ -71,7 +71,7 @@ async def test_cut_before_the_entry_is_too_large(folder: Path) -> None:
             assert max(log_sizes(state)) < ENTRY_MAX_BYTES
             seen = fold_of(state).dids[network.dids[0]][0].records_seen_by_collection
             assert seen is not None
-            assert len(seen) == batch.SEEN_COLLECTIONS_MAX + 1
+            assert len(seen) == body.SEEN_COLLECTIONS_MAX + 1
             assert sum(seen.values()) == sum(network.expected[network.dids[0]]["records"].values())
             assert len(fold_of(state).parts) == 4 * 200 + len(log_sizes(state)) - 1
 
