@@ -117,4 +117,5 @@ def _open_writer(file: _HashingFile, schema: pa.Schema, compression: str) -> pq.
         compression=compression,
         use_dictionary=list(LOW_CARDINALITY),
         write_statistics=True,
+        write_page_checksum=True,  # so that no rewrite copies a flipped bit into a part with a good sha256
     )

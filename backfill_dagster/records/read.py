@@ -106,11 +106,14 @@ def open_part(store: ObjectStore, path: str) -> pq.ParquetFile:
         StateError: it is no Parquet file, or the disk refuses.
     """
     try:
-        return pq.ParquetFile(store.find(path))
+        return pq.ParquetFile(store.find(path), page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         raise _unreadable(store, path, error) from error
 
 
 def _unreadable(store: ObjectStore, path: str, error: Exception) -> StateError:
     line = " ".join(str(error).split())
-    return StateError(f"can't read {store.path(path)}: {line}; bring it back from a backup of the state folder")
+    return StateError(
+        f"can't read {store.path(path)}: {line}; bring it back from a backup of the state folder, or let `backfill "
+        "repair` reopen the accounts in it"
+    )

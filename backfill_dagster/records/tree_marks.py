@@ -89,22 +89,21 @@ def tree_marks(
     root: list[Any] = []
     count = 0
     waiting: list[tuple[bytes, str, str | None, list[Any]]] = [(repo.data, "", None, root)]
-    while waiting:
+    while waiting and count <= MARKS_MAX:
         cid, after, before, above = waiting.pop()
         name = mark_name(cid)
+        mark: list[Any] = [name, rows.between(after, before)]
         if cid not in repo.blocks:
             # What is in an unchanged subtree is unchanged too.
-            above.append((old or {}).get(name) or [name, rows.between(after, before)])
+            above.append((old or {}).get(name, mark))
+            count += len(by_name(above[-1]))
             continue
-        mark: list[Any] = [name, rows.between(after, before)]
         above.append(mark)
         count += 1
-        if count > MARKS_MAX:
-            return ()
         for subtree, low, high in _subtrees(repo, cid, after, before):
             if selection.cuts(low, high):
                 waiting.append((subtree, low, high, mark))
-    return root[0]  # type: ignore[no-any-return]
+    return root[0] if count <= MARKS_MAX else ()
 
 
 def _subtrees(repo: MarkedRepo, cid: bytes, after: str, before: str | None) -> Iterator[tuple[bytes, str, str | None]]:

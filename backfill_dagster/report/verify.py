@@ -77,7 +77,8 @@ def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> 
             unknown.add(shard)
             continue
         live.update(fold.parts)
-        strangers.update(fold.dids.keys() - {one.did for one in planned})
+        known = {one.did for one in planned}
+        strangers |= {did for did, (result, _) in fold.dids.items() if did not in known and result.outcome.is_terminal}
         if seqs.get(shard, 0) > fold.seq:
             yield f"{shard}: its log ends at {fold.seq}, the ledger knows entry {seqs[shard]}; {_LOG_REMEDY}"
         yield from _snapshot_problems(state, shard, fold)

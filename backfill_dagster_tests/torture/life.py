@@ -6,10 +6,11 @@ What the commands are is in `scenes.py`, what has to be there in the end in `pic
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from backfill_dagster.errors import BackfillError
 from backfill_dagster.ledger import SqliteLedger, host_lease_table
 from backfill_dagster.ledger.sqlite_leases import SqliteLeaseTable
 from backfill_dagster.state import BackfillState, open_state
+from backfill_dagster.store.disk import Disk
 from backfill_dagster_tests.net.virtual_time import InstantTime
 from backfill_dagster_tests.torture.fate import Fate
 from backfill_dagster_tests.torture.fated import FatedDisk, FatedLeases, FatedLedger, PromisingStore
@@ -42,7 +44,14 @@ class Ended:
 
 
 class Life:
-    """Commands in one folder, as processes that share a fate."""
+    """Commands in one folder, as processes that share a fate.
+
+    Attributes:
+        disk, store: what they see of the disk; tests of the tests put worse ones here.
+    """
+
+    disk: Callable[[Fate, Journal], FatedDisk] = FatedDisk
+    store: Callable[[Path, Disk], PromisingStore] = PromisingStore
 
     def __init__(self, folder: Path, fate: Fate) -> None:
         self.folder = folder
@@ -80,7 +89,7 @@ class Life:
 
         def open_store(config: BackfillConfig) -> PromisingStore:
             kept = self._store.kept if self._store else {}
-            self._store = PromisingStore(self.root, FatedDisk(self.fate, self._journal))
+            self._store = self.store(self.root, self.disk(self.fate, self._journal))
             self._store.kept.update(kept)
             return self._store
 
@@ -93,6 +102,15 @@ class Life:
             return FatedLeases(table, self.fate, "host_lease")
 
         return {"open_store": open_store, "open_ledger": open_ledger, "host_lease_table": host_leases}
+
+    def strays(self) -> set[str]:
+        """Published files that no entry has ever named: rows that a plain glob sees and nobody has committed."""
+        named: set[str] = set()
+        for path in self.root.glob("log/*/*.json"):
+            with suppress(ValueError):  # a torn entry names nothing
+                named.update(part["path"] for part in json.loads(path.read_bytes())["adds"])
+        files = [path for name in ("records", "quarantine") for path in self.root.glob(f"{name}/**/*.parquet")]
+        return {str(path.relative_to(self.root)) for path in files} - named
 
     def cut_power(self, *, names_stay: bool) -> list[str]:
         """Take away what is not durable; returns what had been promised and is gone or changed."""

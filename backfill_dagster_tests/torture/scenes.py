@@ -155,10 +155,10 @@ def change_records(net: ThreadedNetwork) -> None:
     net.do(net.network.control.status({"did": away, "status": "active"}))
 
 
-def unbroken(base: Path, commands: Sequence[Command], folder: Path) -> Scene:
+def unbroken(base: Path, commands: Sequence[Command], folder: Path, life_of: type[Life] = Life) -> Scene:
     """Live in a copy of `base` to the end."""
     shutil.copytree(base, folder)
-    life = Life(folder, Fate())
+    life = life_of(folder, Fate())
     ended = life.run(commands)
     assert ended.why is None, repr(ended.why)
     calls = list(life.fate.calls)

@@ -41,7 +41,7 @@ def struck(scene: Scene, blow: Blow, name: str) -> list[int]:
     return [dice.choice([n for n in numbers if scene.calls[n - 1].kind == kind]) for kind in mine]
 
 
-@pytest.mark.timeout(1800 if TORTURE else 120)
+@pytest.mark.timeout(3600 if TORTURE else 120)
 @pytest.mark.parametrize("name", SCENES)
 @pytest.mark.parametrize("blow", Blow)
 def test_the_same_commands_again_end_as_if_nothing_had_happened(

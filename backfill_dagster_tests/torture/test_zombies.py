@@ -136,7 +136,8 @@ def haunt(window: Window, number: int, folder: Path) -> None:
         take_over(folder)
         before = files_of(folder)
         code = go_on(zombie, folder)
-    assert files_of(folder) == before, "the zombie has changed what is there"
+    changed = sorted(path for path, _ in files_of(folder).items() ^ before.items())
+    assert not changed, f"the zombie has changed {changed}"
     assert_it_stopped(code, (folder / SAID).read_text(), window.calls[number - 1], number > window.last_entry)
     with Life(folder, Fate()).opened() as state, _picture_lock:
         other = finished_picture(state).differences(window.scene.end)

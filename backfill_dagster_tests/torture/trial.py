@@ -15,23 +15,24 @@ from backfill_dagster_tests.torture.scenes import Scene
 REMEDIES = {Blow.FULL: "free space", Blow.FULL_ON: "free space", Blow.FAULT: "check it", Blow.FAULT_ON: "check it"}
 
 
-def trials(scene: Scene, blow: Blow, numbers: Iterable[int], folder: Path) -> dict[str, str]:
+def trials(scene: Scene, blow: Blow, numbers: Iterable[int], folder: Path, life: type[Life] = Life) -> dict[str, str]:
     """Strike at each of these calls, each time in a copy of its own; what went wrong, by the call."""
     failures = {}
     for number in numbers:
         call = scene.calls[number - 1]
         copy = folder / f"{blow}-{number}"
         try:
-            trial(scene, blow, number, copy)
+            trial(scene, blow, number, copy, life)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is the finding
             failures[f"{number} {call.kind} {call.where}"] = f"{type(error).__name__}: {error}"
         shutil.rmtree(copy)
     return failures
 
 
-def trial(scene: Scene, blow: Blow, number: int, folder: Path) -> None:
+def trial(scene: Scene, blow: Blow, number: int, folder: Path, life_of: type[Life] = Life) -> None:
     shutil.copytree(scene.base, folder)
-    life = Life(folder, Fate(blow, number))
+    life = life_of(folder, Fate(blow, number))
+    strays = life.strays()
     ended = life.run(scene.commands)
     assert life.fate.struck, "the life ended before its blow"
     assert kinds(life.fate.calls[:number]) == kinds(scene.calls[:number]), "another life than the unbroken one"
@@ -43,7 +44,9 @@ def trial(scene: Scene, blow: Blow, number: int, folder: Path) -> None:
     if blow.is_power_cut:
         gone = life.cut_power(names_stay=blow is Blow.POWER_CUT_NAMES_KEPT)
         assert not gone, f"promised, and gone: {gone}"
-    again = Life(folder, Fate())
+    strays = life.strays() - strays
+    assert not strays, f"published, and in no entry: {strays}"
+    again = life_of(folder, Fate())
     healed = again.run(ended.left)
     if healed.why is not None:
         raise healed.why

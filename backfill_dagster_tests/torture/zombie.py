@@ -1,11 +1,10 @@
 """A process that is stopped before a chosen durable call of `backfill run`, and goes on when somebody says so.
 
-A real process, forked from a server that has imported everything: starting Python takes longer than the run.
+What it does with its time until then is `backfill run`'s business; who takes over meanwhile the test's.
 """
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import threading
@@ -17,19 +16,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 from backfill_dagster.cli import opening
-from backfill_dagster.cli.main import run_command
 from backfill_dagster.state import open_state
 from backfill_dagster.worker import writer
 from backfill_dagster_tests.torture.fate import Blow, Fate
+from backfill_dagster_tests.torture.forked import SERVER, exit_code, run_here
 from backfill_dagster_tests.torture.life import CONFIG, LOCKS, SNAPSHOT_ENTRIES, Life
 
 SAID = "said.txt"
 STOPPED_AT = "stopped_at.txt"
-ENDED_WITH = "ended_with.txt"
-"""The exit code: the server that forks has been seen to lose one."""
-
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload([__name__])
 
 
 class Sleep(Fate):
@@ -48,15 +42,10 @@ class Sleep(Fate):
 
 def run_and_stop(folder: Path, at: int) -> None:
     """`backfill run` on the folder's config, stopped before its call number `at`."""
-    said = os.open(folder / SAID, os.O_WRONLY | os.O_CREAT)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
-    os.environ["BACKFILL_LOCK_DIR"] = str(folder / LOCKS)
     writer.SNAPSHOT_ENTRIES = SNAPSHOT_ENTRIES
     means = Life(folder, Sleep(at, folder / STOPPED_AT)).means()
-    opening.open_state = partial(open_state, **means)
-    code = run_command(["run", str(folder / CONFIG)])
-    (folder / ENDED_WITH).write_text(str(code))
+    vars(opening)[open_state.__name__] = partial(open_state, **means)
+    run_here(["run", str(folder / CONFIG)], folder / SAID, folder / LOCKS)
 
 
 @contextmanager
@@ -95,4 +84,4 @@ def go_on(process: BaseProcess, folder: Path) -> int:
     os.kill(process.pid, signal.SIGCONT)
     process.join(60)
     assert not process.is_alive(), "it did not end"
-    return int((folder / ENDED_WITH).read_text())
+    return exit_code(folder / SAID)
