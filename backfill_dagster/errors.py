@@ -69,7 +69,15 @@ class LeaseHeldError(BackfillError):
 
 
 class FencedError(BackfillError):
-    """Another writer has taken this shard over. The loser stops, commits nothing and deletes nothing."""
+    """Another writer has taken this shard over. The loser stops, commits nothing and deletes nothing of the other's.
+
+    Attributes:
+        may_stand: whether the entry in hand may have been written all the same: then its parts are left alone too.
+    """
+
+    def __init__(self, message: str, *, may_stand: bool = False) -> None:
+        super().__init__(message)
+        self.may_stand = may_stand
 
 
 class InterruptedRunError(BackfillError):

@@ -11,6 +11,7 @@ from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, RepoOu
 from backfill_dagster.plan import Plan
 from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
 from backfill_dagster.records.fold import Fold
+from backfill_dagster.records.part_file import shard_and_epoch
 from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.state import BackfillState
 
@@ -27,8 +28,8 @@ class ShardStanding:
         pending: DIDs that a run would fetch.
         left_behind: DIDs with rows here that have moved to another shard, which has them too.
         lost_parts: live parts that are missing or have another size than the log says.
-        has_work: whether a run has something to do: pending DIDs, superseded or purged rows, to finish what the last
-            one left, or to say that parts are lost.
+        has_work: whether a run has something to do: pending DIDs, superseded or purged rows, to finish or sweep what
+            the last one left, or to say that parts are lost.
     """
 
     shard: str
@@ -41,6 +42,37 @@ class ShardStanding:
     has_work: bool
 
 
+@dataclass(frozen=True)
+class PartFiles:
+    """The files of parts that there were a moment ago.
+
+    Attributes:
+        sizes: key -> bytes of the published ones.
+        by_shard: shard -> keys, of those in staging too.
+        staged: shards that have some there.
+    """
+
+    sizes: Mapping[str, int]
+    by_shard: Mapping[str, Sequence[str]]
+    staged: frozenset[str]
+
+    @classmethod
+    def of(cls, state: BackfillState) -> PartFiles:
+        """List them."""
+        published = [info for prefix in ("records/", "quarantine/") for info in state.store.list(prefix)]
+        staged = state.store.staged()
+        by_shard: dict[str, list[str]] = defaultdict(list)
+        for info in (*published, *staged):
+            if (named := shard_and_epoch(info.key)) is not None:
+                by_shard[named[0]].append(info.key)
+        waiting = frozenset(named[0] for info in staged if (named := shard_and_epoch(info.key)) is not None)
+        return cls({info.key: info.size for info in published}, by_shard, waiting)
+
+    def has_strays(self, shard: str, fold: Fold) -> bool:
+        """Whether a shard has files that are to be published or swept."""
+        return shard in self.staged or any(key not in fold.parts for key in self.by_shard.get(shard, ()))
+
+
 def shard_standing(
     state: BackfillState,
     plan: Plan,
@@ -49,7 +81,7 @@ def shard_standing(
     shard: str,
     summary: ShardSummary | None,
     purges: Purges,
-    sizes: Mapping[str, int],
+    files: PartFiles,
 ) -> ShardStanding:
     """One shard's account: what the plan says of it, against its log, the ledger's summary and the files there are.
 
@@ -62,8 +94,9 @@ def shard_standing(
         pending = len(pending_dids(planned, fold, state.ledger.retry_marks(shard), wanted))
     behind = left_behind(state, plan, planned, fold, shard)
     is_finished = (summary.seq if summary else 0) == fold.seq
-    lost = lost_parts(state, shard, fold, sizes)
-    is_clean = not has_rewrites(fold) and not has_open_purges(fold, [one.did for one in planned], purges)
+    lost = lost_parts(state, shard, fold, files.sizes)
+    is_clean = not (has_rewrites(fold) or files.has_strays(shard, fold))
+    is_purged = not has_open_purges(fold, [one.did for one in planned], purges)
     return ShardStanding(
         shard=shard,
         dids=sum(not one.delisted for one in planned),
@@ -72,7 +105,7 @@ def shard_standing(
         pending=pending,
         left_behind=len(behind),
         lost_parts=lost,
-        has_work=pending > 0 or bool(behind) or lost > 0 or not is_clean or not is_finished,
+        has_work=pending > 0 or bool(behind) or lost > 0 or not (is_clean and is_purged and is_finished),
     )
 
 
@@ -163,14 +196,14 @@ def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardSta
     wanted = Wanted(scope, plan.refresh)
     summaries = state.ledger.summaries()
     purges = Purges.of(PurgeLog(state.store).read())
-    sizes = {info.key: info.size for prefix in ("records/", "quarantine/") for info in state.store.list(prefix)}
+    files = PartFiles.of(state)
     standings = {
-        key: shard_standing(state, plan, planned, wanted, key, summaries.get(key), purges, sizes)
+        key: shard_standing(state, plan, planned, wanted, key, summaries.get(key), purges, files)
         for key, planned in plan.by_shard()
     }
     for emptied in [key for key in [*plan.shards(), UNROUTABLE_SHARD] if key not in standings]:
         summary = summaries.get(emptied)
-        standings[emptied] = shard_standing(state, plan, [], wanted, emptied, summary, purges, sizes)
+        standings[emptied] = shard_standing(state, plan, [], wanted, emptied, summary, purges, files)
     reserved = standings.pop(UNROUTABLE_SHARD)
     return [*(standings[key] for key in sorted(standings)), reserved]
 

@@ -46,7 +46,8 @@ def log_unroutable(
     outcomes = Counter(one.outcome or Outcome.PENDING for one in current)
     if purged := sum(not one.delisted for one in planned) - len(current):
         outcomes[Outcome.PURGED] = purged
-    is_done = not _news(state, current, fold, wanted) and not _unindexed(state, fold)
+    summary = state.ledger.summaries().get(UNROUTABLE_SHARD, ShardSummary())
+    is_done = summary.seq == fold.seq and not _news(state, current, fold, wanted) and not _unindexed(state, fold)
     if is_done and not _open_purges(purges, fold, members):
         return outcomes
     lease = Lease.acquire(

@@ -70,7 +70,7 @@ class ShardLog:
 
     def write_snapshot(self, fold: Fold) -> None:
         """Keep `fold`, and of the older snapshots the newest: for whoever reads the log next. Raises StateError."""
-        older = self.snapshots()
+        older = [seq for seq in self.snapshots() if seq < fold.seq]
         self._store.put(snapshot_key(self.shard, fold.seq), snapshot_bytes(fold))
         for seq in older[: 1 - _SNAPSHOTS_KEPT]:
             self._store.delete(snapshot_key(self.shard, seq))
@@ -237,7 +237,8 @@ class ShardLog:
             if self._may_stand(entry):
                 raise FencedError(
                     f"{self.key(entry.seq)} may or may not have been written ({error}); nothing more is touched, the "
-                    "next run finds out"
+                    "next run finds out",
+                    may_stand=True,
                 ) from error
             raise
         found = self._load(entry.seq)

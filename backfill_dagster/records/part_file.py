@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO, TypeVar
@@ -19,6 +20,8 @@ from backfill_dagster.records.schema import LOW_CARDINALITY
 from backfill_dagster.store.base import ObjectStore
 
 T = TypeVar("T")
+
+_PART_NAME = re.compile(r"(?P<shard>.+)-[0-9]{8}-(?P<epoch>[0-9]+)-[0-9a-f]+\.parquet")
 
 
 def part_key(record_type: str | None, *, shard: str, seq: int, epoch: int, unique: str) -> str:
@@ -33,6 +36,12 @@ def part_key(record_type: str | None, *, shard: str, seq: int, epoch: int, uniqu
     """
     folder = "quarantine" if record_type is None else f"records/record_type={record_type}"
     return f"{folder}/{shard}-{seq:08d}-{epoch}-{unique}.parquet"
+
+
+def shard_and_epoch(key: str) -> tuple[str, int] | None:
+    """Shard and writer's epoch in the key of a part; None when it isn't one of ours."""
+    match = _PART_NAME.fullmatch(key.rsplit("/", 1)[-1])
+    return None if match is None else (match["shard"], int(match["epoch"]))
 
 
 class _HashingFile(io.RawIOBase):

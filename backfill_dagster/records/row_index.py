@@ -6,7 +6,7 @@ Authors stand together in a part, so a DID is a few ranges of rows. What is made
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -62,10 +62,16 @@ class RowIndex:
         """How many rows it has, those in quarantine too."""
         return sum(one.stop - one.start for one in self.ranges(did))
 
-    def batches(self, did: str) -> Iterator[tuple[str | None, Any]]:
-        """The DID's rows as (record type, Arrow table of all columns), in the order in which they lie."""
+    def batches(self, did: str, record_types: Collection[str | None] | None = None) -> Iterator[tuple[str | None, Any]]:
+        """The DID's rows as (record type, Arrow table of all columns), in the order in which they lie.
+
+        Args:
+            did: whose.
+            record_types: only rows of these, other row groups are not read; None: all.
+        """
         for one in self.ranges(did):
-            yield one.record_type, self._group(one.path, one.group).slice(one.start, one.stop - one.start)
+            if record_types is None or one.record_type in record_types:
+                yield one.record_type, self._group(one.path, one.group).slice(one.start, one.stop - one.start)
 
     def _take_in(self, live: LivePart, dead: set[str]) -> None:
         path, record_type = live.part.path, live.part.record_type

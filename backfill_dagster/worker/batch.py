@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from backfill_dagster import __version__
 from backfill_dagster.atproto.repo import Repo, Verify
-from backfill_dagster.errors import StateError
+from backfill_dagster.errors import FencedError, StateError
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome
 from backfill_dagster.records.delta import has_holes
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES, outcome_bytes
@@ -198,6 +198,10 @@ class ShardBatches:
             self._writer.append(adds=adds, dids=self._outcomes, supersedes=self._superseded())
         except (StateError, ValueError):
             self.discard()
+            raise
+        except FencedError as fenced:
+            # Nobody comes after the successor to sweep: what surely isn't live goes with its writer.
+            self._forget() if fenced.may_stand else self.discard()
             raise
         except BaseException:
             # The entry may stand, and its parts with it: they are the next run's to publish or to sweep.

@@ -5,8 +5,9 @@ What a partial repo proves is `records.delta`'s; fetching it is `repo`'s.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -22,7 +23,7 @@ from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.parts import OldRows
 from backfill_dagster.records.read import open_part
 from backfill_dagster.records.row_index import RowIndex
-from backfill_dagster.records.rows import COLLECTIONS_MAX, Entry
+from backfill_dagster.records.rows import COLLECTIONS_MAX, ROW_WEIGHT_BYTES, Entry
 from backfill_dagster.records.schema import Raw, quarantine_schema, schema_for
 from backfill_dagster.records.selection import Selection
 from backfill_dagster.records.timestamps import created_at_micros
@@ -30,7 +31,9 @@ from backfill_dagster.records.tree_marks import by_name
 from backfill_dagster.store import ObjectStore
 
 NEW_BYTES_MAX = 64 * 1024 * 1024
-"""New records that are put between old rows at a time; a repo with more of them is nearly as quick to fetch whole."""
+"""Weight of new records that are put between old rows; a repo with more of them is nearly as quick to fetch whole.
+
+Below `parts.MERGED_BYTES_MAX`: none of them may become Arrow before the old rows between them are there."""
 
 
 def delta_base(config: BackfillConfig, fold: Fold, did: str, wanted: Wanted) -> RepoOutcome | None:
@@ -98,27 +101,29 @@ class DeltaRows:
         index = self._index = self._index or RowIndex(self._store, fold)
         types = dict.fromkeys(one.record_type for one in index.ranges(repo.did))
         self._check_new(repo, len(types))
-        old = [OldKey(key, cid) for _, table in index.batches(repo.did) for key, cid in _keys(table, repo.did)]
-        found = standing_rows(repo, old, self._selection, marks=by_name(base.tree), purged=purged)
+        old = {name: list(_keys(index, repo.did, name)) for name in types}
+        found = standing_rows(repo, [*chain(*old.values())], self._selection, marks=by_name(base.tree), purged=purged)
         uris = pa.array([f"at://{repo.did}/{key}" for key in found.dropped], pa.string())
-        batches = partial(index.batches, repo.did)
-        return {name: partial(_kept, batches, name, uris) for name in types}, found.gap_rows
+        # A type of which nothing stands has to make no part.
+        standing = [name for name, keys in old.items() if any(one.key not in found.dropped for one in keys)]
+        return {name: partial(_kept, index, repo.did, name, uris) for name in standing}, found.gap_rows
 
     def _check_new(self, repo: Repo, types: int) -> None:
         """New records have to be few, and countable without what was left out before."""
         if types + len({entry[0] for entry in repo.entries}) >= COLLECTIONS_MAX:
             raise UnprovenError("the repo has too many collections to tell which ones have parts of their own")
         wanted = [entry for entry in repo.entries if self._selection.wants_collection(entry[0])]
-        if sum(len(repo.block(cid)) for _, _, cid in wanted) > NEW_BYTES_MAX:
+        if sum(len(repo.block(cid)) + ROW_WEIGHT_BYTES for _, _, cid in wanted) > NEW_BYTES_MAX:
             raise UnprovenError("the partial CAR has too much that is new")
         if self._selection.has_time_range and any(_is_undated(repo, entry) for entry in wanted):
             raise UnprovenError("the partial CAR has a record without any date, which may have been counted before")
 
 
-def _keys(table: Any, did: str) -> Iterator[tuple[str, str]]:
+def _keys(index: RowIndex, did: str, record_type: str | None) -> Iterator[OldKey]:
     start = len(f"at://{did}/")
-    for uri, cid in zip(table.column("uri").to_pylist(), table.column("cid").to_pylist(), strict=True):
-        yield uri[start:], cid
+    for _, table in index.batches(did, (record_type,)):
+        for uri, cid in zip(table.column("uri").to_pylist(), table.column("cid").to_pylist(), strict=True):
+            yield OldKey(uri[start:], cid)
 
 
 def _is_undated(repo: Repo, entry: Entry) -> bool:
@@ -133,11 +138,8 @@ def _is_undated(repo: Repo, entry: Entry) -> bool:
     return not isinstance(created_at, str) or created_at_micros(created_at) is None
 
 
-def _kept(
-    batches: Callable[[], Iterator[tuple[str | None, Any]]], record_type: str | None, dropped: Any
-) -> Iterator[Any]:
+def _kept(index: RowIndex, did: str, record_type: str | None, dropped: Any) -> Iterator[Any]:
     """Copies of the rows that stand: slices would keep whole row groups in memory as long as the batch waits."""
-    for name, table in batches():
-        if name == record_type:
-            kept = table.filter(pc.invert(pc.is_in(table.column("uri"), dropped)))
-            yield from (batch for batch in kept.combine_chunks().to_batches() if batch.num_rows)
+    for _, table in index.batches(did, (record_type,)):
+        kept = table.filter(pc.invert(pc.is_in(table.column("uri"), dropped)))
+        yield from (batch for batch in kept.combine_chunks().to_batches() if batch.num_rows)

@@ -8,6 +8,7 @@ from contextlib import suppress
 from backfill_dagster.atproto.at_uri import is_at_uri, parse_at_uri
 from backfill_dagster.atproto.did import is_did
 from backfill_dagster.errors import StateError, UsageError
+from backfill_dagster.ledger import ShardSummary
 from backfill_dagster.model import PlannedDid
 from backfill_dagster.plan import Plan
 from backfill_dagster.records.purges import Purge, PurgeLog, Purges
@@ -52,24 +53,39 @@ async def carry_out(state: BackfillState, plan: Plan, scope: str, *, run_id: str
             carries them out.
     """
     purges = Purges.of(PurgeLog(state.store).read())
-    planned = {key: [one.did for one in dids] for key, dids in plan.by_shard()}
-    unreadable: list[StateError] = []
+    open_keys, unreadable = _where_open(state, plan, purges)
 
-    def is_open(key: str) -> bool:
-        try:
-            return has_open_purges(state.log(key).read(), planned.get(key, []), purges)
-        except StateError as error:
-            unreadable.append(error)
-            return False
+    def work(writer: ShardWriter, planned: Sequence[PlannedDid]) -> None:
+        carry_out_purges(writer, purges, [one.did for one in planned])
 
-    def work(writer: ShardWriter, dids: Sequence[PlannedDid]) -> None:
-        carry_out_purges(writer, purges, [one.did for one in dids])
-
-    keys = sorted({*plan.shards(), *planned, *logged_shards(state)})
-    upkeep = await on_each_shard(state, plan, scope, list(filter(is_open, keys)), work, run_id=run_id)
+    upkeep = await on_each_shard(state, plan, scope, open_keys, work, run_id=run_id)
     if unreadable:
         raise unreadable[0]
     return upkeep
+
+
+def _where_open(state: BackfillState, plan: Plan, purges: Purges) -> tuple[list[str], list[StateError]]:
+    """The shards in which an order is open, or was begun and not finished, by key; and why others couldn't be read."""
+    found: list[str] = []
+    summaries = state.ledger.summaries()
+    unreadable: list[StateError] = []
+
+    def look(key: str, planned: Sequence[PlannedDid]) -> None:
+        try:
+            fold = state.log(key).read()
+            is_finished = summaries.get(key, ShardSummary()).seq == fold.seq or not fold.purged
+            if not is_finished or has_open_purges(fold, [one.did for one in planned], purges):
+                found.append(key)
+        except StateError as error:
+            unreadable.append(error)
+
+    left = {*plan.shards(), *logged_shards(state)}
+    for key, planned in plan.by_shard():
+        left.discard(key)
+        look(key, planned)
+    for key in left:
+        look(key, [])
+    return sorted(found), unreadable
 
 
 def restore_orders(state: BackfillState, keys: Iterable[str]) -> dict[int, str]:

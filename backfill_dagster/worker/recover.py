@@ -6,14 +6,11 @@ in its own recovery must not touch newer files (`docs/architecture.md`, the shar
 
 from __future__ import annotations
 
-import re
-
 from backfill_dagster.errors import StateError
 from backfill_dagster.ledger import Ledger, items_behind
 from backfill_dagster.records.fold import Fold
+from backfill_dagster.records.part_file import shard_and_epoch
 from backfill_dagster.store import ObjectStore
-
-_PART_NAME = re.compile(r"(?P<shard>.+)-(?P<seq>[0-9]{8})-(?P<epoch>[0-9]+)-[0-9a-f]+\.parquet")
 
 LEDGER_CHUNK = 500
 
@@ -74,17 +71,15 @@ def sweep(store: ObjectStore, fold: Fold, shard: str) -> int:
 def newest_epoch(store: ObjectStore, shard: str) -> int:
     """The highest epoch in the names of a shard's parts, 0 without any: a log may have lost entries of it."""
     keys = [info.key for prefix in ("records/", "quarantine/") for info in store.list(prefix)]
-    names = (_PART_NAME.fullmatch(key.rsplit("/", 1)[-1]) for key in keys)
-    return max((int(name["epoch"]) for name in names if name and name["shard"] == shard), default=0)
+    named = (shard_and_epoch(key) for key in keys)
+    return max((one[1] for one in named if one is not None and one[0] == shard), default=0)
 
 
 def _is_of(key: str, shard: str) -> bool:
-    match = _PART_NAME.fullmatch(key.rsplit("/", 1)[-1])
-    return match is not None and match["shard"] == shard
+    named = shard_and_epoch(key)
+    return named is not None and named[0] == shard
 
 
 def _is_dead(key: str, fold: Fold, shard: str) -> bool:
-    match = _PART_NAME.fullmatch(key.rsplit("/", 1)[-1])
-    if match is None or match["shard"] != shard or key in fold.parts:
-        return False
-    return int(match["epoch"]) < fold.epoch
+    named = shard_and_epoch(key)
+    return named is not None and named[0] == shard and named[1] < fold.epoch and key not in fold.parts

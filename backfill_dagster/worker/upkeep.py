@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -16,6 +16,9 @@ from backfill_dagster.worker.session import ReadLog, Recover, close_shard, open_
 from backfill_dagster.worker.writer import ShardWriter
 
 T = TypeVar("T")
+
+LOOKED_UP_MAX = 8
+"""Each look-up reads the shards of the whole plan."""
 
 
 @dataclass
@@ -61,8 +64,7 @@ async def on_each_shard(
     """
     upkeep: Upkeep[T] = Upkeep()
     wanted = Wanted(scope, plan.refresh)
-    for key in keys:
-        planned = plan.dids(key)
+    for key, planned in _with_dids(plan, list(keys)):
         at_least = (state.whole_fold(key).epoch if epoch_of is None else epoch_of(key)) + 1
         try:
             async with open_shard(state, key, wanted, run_id, at_least_epoch=at_least, read=read, recover=recover) as (
@@ -74,3 +76,16 @@ async def on_each_shard(
         except (LeaseHeldError, FencedError) as held:
             upkeep.held[key] = str(held)
     return upkeep
+
+
+def _with_dids(plan: Plan, keys: Sequence[str]) -> Iterator[tuple[str, list[PlannedDid]]]:
+    """The shards with what the plan gives them: few are looked up, many are found in one pass over the plan."""
+    if len(keys) <= LOOKED_UP_MAX:
+        yield from ((key, plan.dids(key)) for key in keys)
+        return
+    left = dict.fromkeys(keys)
+    for key, planned in plan.by_shard():
+        if key in left:
+            del left[key]
+            yield key, planned
+    yield from ((key, []) for key in left)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from backfill_dagster.errors import StateError
+from backfill_dagster.errors import FencedError, StateError
 from backfill_dagster.ledger import ShardSummary
 from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome, Wanted
 from backfill_dagster.records.entry import Part
@@ -76,13 +76,15 @@ class ShardWriter:
         """What follows an entry: publish its parts, write its items, delete what it replaced.
 
         Raises:
-            StateError: the disk refused (the next run finishes this), or a successor has been here meanwhile.
+            FencedError: a successor has been here meanwhile.
+            StateError: the disk refused (the next run finishes this), or as above.
         """
         self.state.store.publish(part.path for part in adds)
         self.write_items(dids)
         for path in removes:
             self.state.store.delete(path)
         if self.fold.seq - self._snapshot_seq >= SNAPSHOT_ENTRIES:
+            self.check_leases()
             self._log.write_snapshot(self.fold)
             self._snapshot_seq = self.fold.seq
 
@@ -117,9 +119,10 @@ class ShardWriter:
                 purged=sorted(purged),
                 rewritten=rewritten,
             )
-        except (StateError, ValueError):
-            for part in change.adds:
-                self.state.store.discard_staged(part.path)
+        except (StateError, ValueError, FencedError) as error:
+            if not (isinstance(error, FencedError) and error.may_stand):
+                for part in change.adds:
+                    self.state.store.discard_staged(part.path)
             raise
         self.finish_commit(change.adds, change.removes, outcomes)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from backfill_dagster.localnet import LocalNetwork
 from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome
-from backfill_dagster.plan import PlanStore
 from backfill_dagster.records.entry import LogEntry
 from backfill_dagster.records.snapshot import snapshot_bytes, snapshot_key
+from backfill_dagster.standing import logged_shards
 from backfill_dagster.state import BackfillState
 from backfill_dagster_tests.road import run_all
-from backfill_dagster_tests.worker.tiny import fold_of, item_of, only_shard, state_of
-from backfill_dagster_tests.worker.upkeep import LIKE, cut_short, finish, flip, order, remove, root_of
+from backfill_dagster_tests.worker.tiny import state_of
+from backfill_dagster_tests.worker.upkeep import cut_short, entries_of, finish, flip, order, remove, root_of
 
 SETTINGS = {
     "record_types": ["app.bsky.feed.like", "app.bsky.graph.follow"],
@@ -38,16 +38,21 @@ async def make(folder: Path, network: LocalNetwork) -> None:
         order(state, ["did:plc:nobody"])
     shutil.copy(state.config.ledger_path, folder / "yesterday.sqlite")
     with state_of(folder, network, **SETTINGS) as state:
-        first = dids_of(state)[0]
-        state.ledger.mark_for_retry(only_shard(state), {first: item_of(state, first).seq})
+        first, shard = dids_of(state)[0], shard_of(state)
+        state.ledger.mark_for_retry(shard, {first: 2})
         await finish(state)
-        assert fold_of(state).seq == REWRITE
+        assert state.log(shard).last_seq() == REWRITE
+
+
+def shard_of(state: BackfillState) -> str:
+    (shard,) = logged_shards(state)
+    return shard
 
 
 def dids_of(state: BackfillState) -> list[str]:
-    """The accounts in the order in which they were fetched: two by two, the first one again."""
-    planned = PlanStore(state.store).read().dids(only_shard(state))
-    return [one.did for one in planned]
+    """The accounts two by two, as they were fetched; the first one is the one that was fetched again."""
+    second, third = entries_of(state, shard_of(state))[1:3]
+    return [*sorted(second.dids), *sorted(third.dids)]
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,12 @@ class Damage:
 
 def part(state: BackfillState, seq: int, record_type: str = "like") -> str:
     """A live part that an entry added."""
-    live = fold_of(state).parts.values()
+    live = state.log(shard_of(state)).read().parts.values()
     return next(one.part.path for one in live if one.seq == seq and one.part.record_type == record_type)
 
 
 def entry(state: BackfillState, seq: int) -> str:
-    return state.log(only_shard(state)).key(seq)
+    return state.log(shard_of(state)).key(seq)
 
 
 def from_elsewhere(state: BackfillState, seq: int) -> None:
@@ -101,7 +106,7 @@ def change_ledger(state: BackfillState, statement: str, *parameters: object) -> 
 
 def change_item(state: BackfillState, number: int, change: str) -> None:
     statement = f"UPDATE results SET {change} WHERE did = ? AND shard = ?"
-    change_ledger(state, statement, dids_of(state)[number], only_shard(state))
+    change_ledger(state, statement, dids_of(state)[number], shard_of(state))
 
 
 def no_ledger(state: BackfillState) -> None:
@@ -117,13 +122,13 @@ def ledger_of_yesterday(state: BackfillState) -> None:
 
 def made_up_item(state: BackfillState) -> None:
     nobody = RepoOutcome(did="did:plc:stranger", outcome=Outcome.COMPLETE)
-    state.ledger.put([LedgerItem(backfill="study", shard=only_shard(state), seq=1, result=nobody)])
+    state.ledger.put([LedgerItem(backfill="study", shard=shard_of(state), seq=1, result=nobody)])
 
 
 def snapshot(state: BackfillState, seq: int) -> str:
-    log = state.log(only_shard(state))
+    log = state.log(shard_of(state))
     log.write_snapshot(log.read())
-    return snapshot_key(only_shard(state), seq)
+    return snapshot_key(shard_of(state), seq)
 
 
 def strange_snapshot(state: BackfillState) -> None:
@@ -146,7 +151,7 @@ def back_to_staging(state: BackfillState) -> None:
 def orphan(state: BackfillState) -> None:
     """A file in a part's place, with a part's name, of which no log knows."""
     source = Path(state.store.path(part(state, 3)))
-    shutil.copy(source, source.with_name(f"{only_shard(state)}-00000002-1-0123.parquet"))
+    shutil.copy(source, source.with_name(f"{shard_of(state)}-00000002-1-0123.parquet"))
 
 
 LOG_REMEDY = "bring log/ back, or `backfill repair`"

@@ -18,11 +18,15 @@ from backfill_dagster_tests.worker.tiny import tiny
 
 POST, LIKE, PROFILE = "app.bsky.feed.post", "app.bsky.feed.like", "app.bsky.actor.profile"
 THING, FOREIGN = "com.example.thing", "net.example.thing"
+DATE = "2025-05-06T07:08:09Z"
 FIRST, SECOND = {"text": "first"}, {"text": "second"}
 ONE, TWO, THREE = f"{POST}/3lqabcdefgh2a", f"{POST}/3lqabcdefgh2b", f"{POST}/3lqabcdefgh2c"
 SELF = f"{PROFILE}/self"
 REPLY = {"text": "second", "reply": {"root": {"uri": "at://x/y/z", "cid": "c"}, "parent": {"uri": "u", "cid": "c"}}}
 BROKEN = {"text": 5}
+SHARED = {"$type": THING, "createdAt": DATE}
+"""The same block in whatever collection it is."""
+
 NO_CBOR = base64.b64encode(b"\xff not DAG-CBOR").decode()
 NO_OBJECT = base64.b64encode(libipld.encode_dag_cbor(["a", "list"])).decode()
 
@@ -87,6 +91,10 @@ CHANGES = {
     "the first record of all": change(put(ONE, FIRST), before=(lambda hand: hand.vanish(),)),
     "an unwanted record added": change(put(f"{FOREIGN}/a", {})),
     "an unwanted record edited": change(put(f"{FOREIGN}/a", FIRST), before=(put(f"{FOREIGN}/a", {}),)),
+    "content of an unwanted record added": change(put(f"{THING}/a", SHARED), before=(put(f"{FOREIGN}/a", SHARED),)),
+    "content of an unwanted record added under a TID": change(
+        put(f"{THING}/3lqabcdefgh2a", SHARED), before=(put(f"{FOREIGN}/a", SHARED),)
+    ),
     "the profile edited": change(put(SELF, {"displayName": "now"}), before=(put(SELF, {"displayName": "then"}),)),
     "an empty commit": change(lambda hand: hand.rotate_key()),
     "nothing": change(),
@@ -184,6 +192,11 @@ async def test_filters(folder: Path, match: str) -> None:
             await adds.put(c, likes[ours])
             await adds.add(POST, FIRST)
             await leaves.delete(a)
+            assert set((await one.refresh()).outcomes.values()) <= set(HAS_THE_REPO)
+            # A block that is there already, in a collection that nobody asked for.
+            await adds.put(f"{FOREIGN}/a", {"$type": LIKE, "createdAt": DATE} | likes[ours])
+            await one.refresh()
+            await adds.put(c, {"createdAt": DATE} | likes[ours])
             assert set((await one.refresh()).outcomes.values()) <= set(HAS_THE_REPO)
             await leaves.put(a, likes[ours])
             await swaps.put(a, likes[ours])

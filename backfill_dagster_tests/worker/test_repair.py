@@ -1,39 +1,31 @@
-"""Every damage is named by `verify`, no run makes a wrong "complete" of it, and a repair mends it or says what is lost."""
+"""Every damage is named by `verify`, no run calls it complete, and a repair mends it or says what is lost."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from backfill_dagster.errors import FencedError, StateError
+from backfill_dagster.errors import StateError
 from backfill_dagster.localnet import LocalNetwork
 from backfill_dagster.model import Outcome
 from backfill_dagster.report import verify_backfill
-from backfill_dagster.state import BackfillState
-from backfill_dagster.worker.repair import Mended, Repaired
+from backfill_dagster.worker.repair import Repaired
 from backfill_dagster_tests.net.virtual_time import InstantTime
 from backfill_dagster_tests.road import opened
-from backfill_dagster_tests.worker.damages import DAMAGES, REWRITE, Damage, cut_off, dids_of, entry, make, part
-from backfill_dagster_tests.worker.mortal import KilledError, mortal
-from backfill_dagster_tests.worker.tiny import assert_sound, fold_of, item_of, only_shard, tiny
+from backfill_dagster_tests.worker.damages import DAMAGES, Damage, dids_of, make, shard_of
+from backfill_dagster_tests.worker.tiny import assert_sound, fold_of, item_of, tiny
 from backfill_dagster_tests.worker.upkeep import (
     BROKEN,
     LIKE,
-    STEPS_MAX,
     AllRows,
     all_rows,
     by_uri,
     copied,
-    cut_short,
     finish,
-    flip,
-    held,
-    left_to_do,
-    remove,
     repair,
 )
 
@@ -59,11 +51,19 @@ async def base(tmp_path_factory: pytest.TempPathFactory, network: LocalNetwork) 
     return folder
 
 
-@pytest.fixture
-def rows(base: Path) -> AllRows:
+@dataclass(frozen=True)
+class Whole:
     """What an unbroken backfill has."""
+
+    rows: AllRows
+    dids: list[str]
+    shard: str
+
+
+@pytest.fixture(scope="module")
+def whole(base: Path) -> Whole:
     with opened(base / "study.yaml", InstantTime().effects()) as state:
-        return by_uri(all_rows(state))
+        return Whole(by_uri(all_rows(state)), dids_of(state), shard_of(state))
 
 
 def damaged(base: Path, copy: Path, damage: Damage) -> Path:
@@ -74,33 +74,32 @@ def damaged(base: Path, copy: Path, damage: Damage) -> Path:
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
 async def test_damaged_and_repaired(
-    folder: Path, network: LocalNetwork, base: Path, rows: AllRows, damage: Damage
+    folder: Path, network: LocalNetwork, base: Path, whole: Whole, damage: Damage
 ) -> None:
-    path = damaged(base, folder / "copy", damage)
-    with opened(path, InstantTime().effects()) as state:
-        dids = dids_of(state)
+    lost = {whole.dids[number] for number in damage.lost}
+    kept = set(whole.dids) - lost
+    with opened(damaged(base, folder / "copy", damage), InstantTime().effects()) as state:
         problems = verify_backfill(state)
         for said in damage.said:
             assert any(said in problem for problem in problems), problems
-        lost = [dids[number] for number in damage.lost]
 
         repaired = await repair(state)
         assert repaired.held == {}
-        assert sorted(did for one in repaired.shards.values() for did in one.reopened) == sorted(lost)
+        assert {did for one in repaired.shards.values() for did in one.reopened} == lost
         assert repaired.left == len(lost)
-        assert_sound(state)
-        outcomes = {did: fold_of(state).dids[did][0] for did in dids}
-        assert {did for did, result in outcomes.items() if result.outcome is not Outcome.COMPLETE} == set(lost)
-        assert all(outcomes[did].error_code == "part_lost" for did in lost)
-        assert rows_of(all_rows(state), set(dids) - set(lost)) == rows_of(rows, set(dids) - set(lost))
+        assert verify_backfill(state) == []
+        known = fold_of(state, whole.shard).dids
+        assert {did: known[did][0].outcome for did in kept} == dict.fromkeys(kept, Outcome.COMPLETE)
+        assert {known[did][0].outcome for did in lost} <= {Outcome.PENDING}
+        assert {known[did][0].error_code for did in lost} <= {"part_lost"}
+        assert rows_of(all_rows(state), kept) == rows_of(whole.rows, kept)
 
         asked = network.pds_requests()
         await finish(state)
         assert network.pds_requests() - asked == len(lost), "who has lost nothing is not asked for"
-        assert_same_rows(by_uri(all_rows(state)), rows)
-        assert {item_of(state, did).result.outcome for did in dids} == {Outcome.COMPLETE}
+        assert_same_rows(by_uri(all_rows(state)), whole.rows)
+        assert {item_of(state, did, whole.shard).result.outcome for did in whole.dids} == {Outcome.COMPLETE}
         assert_sound(state)
-        assert left_to_do(state) == []
         assert await repair(state) == Repaired(), "a second one has nothing to do"
 
 
@@ -121,11 +120,10 @@ def assert_same_rows(some: AllRows, others: AllRows) -> None:
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
 async def test_a_run_refuses_or_heals_and_calls_nothing_complete_that_is_not(
-    folder: Path, network: LocalNetwork, base: Path, rows: AllRows, damage: Damage
+    folder: Path, network: LocalNetwork, base: Path, whole: Whole, damage: Damage
 ) -> None:
-    path = damaged(base, folder / "copy", damage)
     asked = network.pds_requests()
-    with opened(path, InstantTime().effects()) as state:
+    with opened(damaged(base, folder / "copy", damage), InstantTime().effects()) as state:
         try:
             await finish(state)
         except StateError as error:
@@ -135,7 +133,7 @@ async def test_a_run_refuses_or_heals_and_calls_nothing_complete_that_is_not(
         assert network.pds_requests() == asked, "nothing is fetched around a hole"
         if damage.heals:
             assert problems == []
-            assert by_uri(all_rows(state)) == rows
+            assert by_uri(all_rows(state)) == whole.rows
             assert await repair(state) == Repaired()
         else:
             assert problems, "it is named until it is mended"
