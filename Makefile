@@ -39,8 +39,9 @@ test-reference: setup  ## conformance against the reference PDS (needs npm packa
 	BACKFILL_REFERENCE_PDS=1 $(BIN)/python -m pytest backfill_dagster_tests/reference $(PYTEST_ARGS)
 
 .PHONY: torture
-torture: setup  ## every crash point with every kind of accident, every zombie, 500 random kills (an hour or so)
-	BACKFILL_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist load backfill_dagster_tests/torture $(PYTEST_ARGS)
+torture: setup  ## every crash point with every accident, every zombie, 500 kills, long histories (an hour or so)
+	BACKFILL_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist load backfill_dagster_tests/torture \
+		backfill_dagster_tests/worker/test_delta_properties.py $(PYTEST_ARGS)
 
 .PHONY: lint
 lint: setup  ## ruff, mypy, import-linter

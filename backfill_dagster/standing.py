@@ -162,33 +162,57 @@ def left_behind(state: BackfillState, plan: Plan, planned: Sequence[PlannedDid],
     Until one has, the old rows stay: they are all there is. Asks nobody unless there are such rows.
     """
     current = {one.did for one in planned}
-    candidates: dict[str, list[str]] = defaultdict(list)
-    for did, (result, _) in fold.dids.items():
-        if did not in current and _has_rows(result):
-            for item in state.ledger.find(did):
-                if item.shard != shard and _has_repo(item.result):
-                    candidates[item.shard].append(did)
-    if not candidates:
-        return []
-    given = plan.last_given({did for dids in candidates.values() for did in dids})
+    away = [did for did, (result, _) in fold.dids.items() if did not in current and _has_rows(result)]
+    elsewhere = _outcomes_elsewhere(state, away, shard)
+    given = plan.last_given({did for results in elsewhere.values() for did in results})
     found: set[str] = set()
-    for other, dids in candidates.items():
-        known = state.log(other).read().dids
-        found.update(
-            did
-            for did in dids
-            if did in known and _has_repo(known[did][0]) and given.get((did, other), 0) > given.get((did, shard), 0)
-        )
+    for other, results in elsewhere.items():
+        for did, result in results.items():
+            is_later = given.get((did, other), 0) > given.get((did, shard), 0)
+            if is_later and _replaces(result, fold.dids[did][0]):
+                found.add(did)
     return sorted(found)
+
+
+def overtaken(state: BackfillState, planned: Sequence[PlannedDid], fold: Fold, shard: str) -> list[str]:
+    """DIDs that have come back to this shard, which has older rows of them than the one they have been in meanwhile.
+
+    The plan marks whom it brings back, so only those are looked at.
+    """
+    marks = state.ledger.retry_marks(shard)
+    marked = [one.did for one in planned if one.did in marks and one.did in fold.dids]
+    back = [did for did in marked if _has_rows(fold.dids[did][0])]
+    found: set[str] = set()
+    for results in _outcomes_elsewhere(state, back, shard).values():
+        for did, result in results.items():
+            if _has_rows(result) and (result.last_complete_rev or "") > (fold.dids[did][0].last_complete_rev or ""):
+                found.add(did)
+    return sorted(found)
+
+
+def _outcomes_elsewhere(state: BackfillState, dids: Iterable[str], shard: str) -> dict[str, dict[str, RepoOutcome]]:
+    """Other shard -> DID -> what its log says; the ledger tells which shards to ask."""
+    asked: dict[str, list[str]] = defaultdict(list)
+    for did in dids:
+        for item in state.ledger.find(did):
+            if item.shard != shard:
+                asked[item.shard].append(did)
+    folds = {other: state.log(other).read().dids for other in asked}
+    return {other: {did: folds[other][did][0] for did in some if did in folds[other]} for other, some in asked.items()}
 
 
 def _has_rows(result: RepoOutcome) -> bool:
     return result.records_total > 0 or result.quarantined > 0
 
 
-def _has_repo(result: RepoOutcome) -> bool:
-    """Whether a shard has the DID's repo, be it that of an earlier fetch, or has been told never to have it."""
-    return not result.outcome.needs_attention or result.outcome is Outcome.PURGED or _has_rows(result)
+def _replaces(result: RepoOutcome, old: RepoOutcome) -> bool:
+    """Whether a later shard's outcome ends the rows that an earlier one has."""
+    if result.outcome is Outcome.PURGED:
+        return True
+    if result.outcome.is_terminal and result.outcome is not Outcome.MOVED and result.scope != old.rows_scope:
+        return True  # another scope, and the attempt in it has ended
+    has_repo = not result.outcome.needs_attention or _has_rows(result)
+    return has_repo and (result.last_complete_rev or "") >= (old.last_complete_rev or "")
 
 
 def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardStanding]:

@@ -5,7 +5,9 @@ Which generation of a DID counts, and how generations follow each other, is `sto
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -16,6 +18,13 @@ import pyarrow.parquet as pq
 from backfill_dagster.model import Outcome, PlannedDid
 
 METADATA_KEY = b"backfill"
+
+DIGEST_KEY = b"backfill_sha256"
+"""In the file's own metadata, not in the schema's: sha256 of the file as it is with zeros in this place."""
+
+_DIGEST = re.compile(DIGEST_KEY + rb".{1,8}?([0-9a-f]{64})", re.DOTALL)
+
+_ZEROS = b"0" * 64
 
 ROW_GROUP_ROWS = 100_000
 
@@ -66,8 +75,9 @@ def generation_bytes(rows: Iterable[PlannedDid], metadata: Mapping[str, Any]) ->
         remaining = iter(ordered)
         while chunk := list(islice(remaining, ROW_GROUP_ROWS)):
             writer.write_table(_table(chunk, schema), row_group_size=ROW_GROUP_ROWS)
+        writer.add_key_value_metadata({DIGEST_KEY: _ZEROS})
     data: bytes = sink.getvalue().to_pybytes()
-    return data
+    return _with_digest(data, hashlib.sha256(data).hexdigest().encode())
 
 
 def _table(rows: Sequence[PlannedDid], schema: pa.Schema) -> pa.Table:
@@ -106,6 +116,33 @@ def read_metadata(path: str) -> dict[str, Any]:
     ):
         raise ValueError("its metadata doesn't say generation and refresh")
     return metadata
+
+
+def check_bytes(data: bytes) -> None:
+    """Check a generation's file against the sha256 that it carries. Those of the first version carry none.
+
+    Raises:
+        ValueError: it is another one.
+    """
+    place = _digest_place(data)
+    if place is None:
+        return
+    digest = hashlib.sha256(_with_digest(data, _ZEROS)).hexdigest().encode()
+    if data[place] != digest:
+        raise ValueError("its sha256 is not the one it carries")
+
+
+def _digest_place(data: bytes) -> slice | None:
+    """Where the digest is: behind all that a source or a DID document can have put in."""
+    match = _DIGEST.match(data, max(0, data.rfind(DIGEST_KEY)))
+    return None if match is None else slice(*match.span(1))
+
+
+def _with_digest(data: bytes, digest: bytes) -> bytes:
+    """The same file with another digest in the place for it, which has to be there."""
+    place = _digest_place(data)
+    assert place is not None
+    return data[: place.start] + digest + data[place.stop :]
 
 
 def _is_count(value: object) -> bool:

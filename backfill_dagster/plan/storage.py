@@ -20,7 +20,7 @@ import pyarrow as pa
 from backfill_dagster.errors import StateError
 from backfill_dagster.model import UNROUTABLE_SHARD, PlannedDid, Shard
 from backfill_dagster.plan.fold import REMEDY, current_rows, last_given, shard_sizes, unreadable
-from backfill_dagster.plan.generation import generation_bytes, read_metadata
+from backfill_dagster.plan.generation import check_bytes, generation_bytes, read_metadata
 from backfill_dagster.store import ObjectStore
 
 PREFIX = "plan/"
@@ -137,6 +137,20 @@ class PlanStore:
             refresh = max(refresh, metadata["refresh"])
         paths = tuple(self._store.path(generation_key(number)) for number in numbers)
         return Plan(len(numbers), refresh, metadata, paths)
+
+    def damaged(self) -> list[str]:
+        """One line for each generation that isn't byte for byte what was written, though it may be read. Reads all.
+
+        Raises:
+            StateError: the store refuses, or a generation is missing.
+        """
+        problems = []
+        for number in self._generations():
+            try:
+                check_bytes(self._store.get(generation_key(number)))
+            except ValueError as error:
+                problems.append(str(unreadable(self._store.path(generation_key(number)), error)))
+        return problems
 
     def append(self, base: Plan, rows: Iterable[PlannedDid], metadata: Mapping[str, Any]) -> Plan | None:
         """Commit the next generation, unless somebody else has: then read again, work out the rows again, try again.

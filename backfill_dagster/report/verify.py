@@ -5,7 +5,6 @@ Reads only, and says each difference in one line with its place. Mending is reco
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,14 +18,13 @@ from backfill_dagster.progress import has_rewrites
 from backfill_dagster.records.audit import part_problem
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
+from backfill_dagster.records.part_file import shard_and_epoch
 from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.records.snapshot import snapshot_key
 from backfill_dagster.standing import has_open_purges, left_behind, logged_shards
 from backfill_dagster.state import BackfillState
 
 _LOG_REMEDY = "bring log/ back, or `backfill repair` reopens the accounts of what is lost"
-
-_PART_NAME = re.compile(r"(.+)-[0-9]{8}-[0-9]+-[0-9a-f]+\.parquet")
 
 PROBLEMS_MAX = 1000
 """Differences named one by one; after that `verify` says that there are more."""
@@ -54,6 +52,7 @@ def _problems(state: BackfillState) -> Iterator[str]:
 
 def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> Iterator[str]:
     plan = PlanStore(state.store).read()
+    yield from PlanStore(state.store).damaged()
     if plan.generation == 0 and logged_shards(state):
         yield "plan/: the logs know DIDs, and there is no plan; bring plan/ back from a backup, or plan again"
     seqs = {shard: one.seq for shard, one in state.ledger.summaries().items()}  # before the logs: a run may be going on
@@ -193,11 +192,12 @@ def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[s
         elif known[1] < item.seq:
             yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; {_LOG_REMEDY}"
         elif known[1] != item.seq:
-            yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; the next run mends it"
+            behind = f"the ledger has {did} at seq {item.seq}, the log at {known[1]}"
+            yield f"{shard}: {behind}; the next run mends it, or `backfill repair`"
         elif known[0].for_ledger != item.result:
             yield f"{shard}: the ledger's item of {did} differs from the log's; `backfill repair` writes it again"
     for did in sorted(set(fold.dids) - seen):
-        yield f"{shard}: the ledger lacks {did}; the next run mends it"
+        yield f"{shard}: the ledger lacks {did}; the next run mends it, or `backfill repair`"
 
 
 def _plan_problems(
@@ -241,8 +241,9 @@ def _file_problems(state: BackfillState, live: set[str], unknown: set[str]) -> I
         for info in state.store.list(prefix):
             if info.key in live or any(f"/{shard}-" in info.key for shard in unknown):
                 continue
-            name = _PART_NAME.fullmatch(info.key.rsplit("/", 1)[-1])
-            remedy = "`backfill repair` removes it" if name and name[1] in shards else "it is nobody's: move it away"
+            named = shard_and_epoch(info.key)
+            is_ours = named is not None and named[0] in shards
+            remedy = "the next run of its shard removes it, or `backfill repair`" if is_ours else "move it away"
             yield f"{info.key}: no log says that this part is live; {remedy}"
     for info in state.store.staged():
         said = "is live and not published yet" if info.key in live else "was never committed"

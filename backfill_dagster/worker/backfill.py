@@ -10,7 +10,7 @@ from typing import Any
 
 from backfill_dagster.errors import LeaseHeldError, UnknownShardError
 from backfill_dagster.model import UNROUTABLE_SHARD, Shard
-from backfill_dagster.plan import Plan
+from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.records.selection import Selection
 from backfill_dagster.standing import all_standings
 from backfill_dagster.state import BackfillState
@@ -97,7 +97,8 @@ async def run_backfill(
 
     await _side_by_side(run_host, shards)
     # A shard that has the repo of an account now that was another's makes that one's rows the past.
-    leftovers = [one for one in all_standings(state, plan, selection.scope) if one.left_behind and not one.pending]
+    newest = PlanStore(state.store).read()
+    leftovers = [one for one in all_standings(state, newest, selection.scope) if one.left_behind and not one.pending]
     await _side_by_side(run_host, [Shard.parse(one.shard) for one in leftovers])
     return done
 

@@ -120,14 +120,22 @@ class ShardBatches:
         if self._is_full():
             self.commit()
 
-    def let_go(self, did: str) -> None:
-        """End the DID's rows here: it has moved to another shard, which has its repo."""
+    def let_go(self, did: str, outcome: Outcome) -> None:
+        """End the DID's rows here, which another shard has newer ones of.
+
+        Args:
+            did: the DID.
+            outcome: MOVED when it belongs there, PENDING when it has come back here and is to be fetched anew.
+        """
         self._put(
             replace(
                 self._writer.fold.dids[did][0],
-                outcome=Outcome.MOVED,
+                outcome=outcome,
                 error_code="Moved",
-                error_detail="the account has moved, and the shard that the plan gave it has its repo",
+                error_detail="the account has moved, and the shard of another host has its repo",
+                last_complete_rev=None,
+                commit_cid=None,
+                tree=(),
                 records_by_type={},
                 quarantined=0,
                 rows_scope="",
@@ -158,13 +166,18 @@ class ShardBatches:
         if known is None:
             return result
         before = known[0]
-        result = replace(
-            result,
-            last_complete_rev=before.last_complete_rev,
-            commit_cid=before.commit_cid,
-            undated=before.undated,
-            tree=before.tree,
-        )
+        result = replace(result, last_complete_rev=before.last_complete_rev)
+        if result.outcome not in (Outcome.INVALID_REPO, Outcome.UNCHANGED):
+            # What only a delta needs; after a bad repo the next one is fetched whole.
+            result = replace(
+                result,
+                commit_cid=before.commit_cid,
+                signature_checked=before.signature_checked,
+                repo_bytes=before.repo_bytes,
+                records_seen_by_collection=before.records_seen_by_collection,
+                undated=before.undated,
+                tree=before.tree,
+            )
         if result.outcome.is_terminal and before.rows_scope != self._wanted.scope:
             return result
         return replace(

@@ -49,7 +49,7 @@ def delta_base(config: BackfillConfig, fold: Fold, did: str, wanted: Wanted) -> 
         return None
     if result.last_complete_rev is None or not is_tid(result.last_complete_rev) or result.commit_cid is None:
         return None
-    if config.processing.verify == "full" and not result.signature_checked and not result.outcome.needs_attention:
+    if config.processing.verify == "full" and not result.signature_checked:
         return None
     return result
 
@@ -100,19 +100,21 @@ class DeltaRows:
         # Parts go only when the run is over, and no DID is fetched twice in one, so one look at the parts will do.
         index = self._index = self._index or RowIndex(self._store, fold)
         types = dict.fromkeys(one.record_type for one in index.ranges(repo.did))
-        self._check_new(repo, len(types))
         old = {name: list(_keys(index, repo.did, name)) for name in types}
-        found = standing_rows(repo, [*chain(*old.values())], self._selection, marks=by_name(base.tree), purged=purged)
+        all_old = [*chain(*old.values())]
+        self._check_new(repo, all_old)
+        found = standing_rows(repo, all_old, self._selection, marks=by_name(base.tree), purged=purged)
         uris = pa.array([f"at://{repo.did}/{key}" for key in found.dropped], pa.string())
         # A type of which nothing stands has to make no part.
         standing = [name for name, keys in old.items() if any(one.key not in found.dropped for one in keys)]
         return {name: partial(_kept, index, repo.did, name, uris) for name in standing}, found.gap_rows
 
-    def _check_new(self, repo: Repo, types: int) -> None:
+    def _check_new(self, repo: Repo, old: Sequence[OldKey]) -> None:
         """New records have to be few, and countable without what was left out before."""
-        if types + len({entry[0] for entry in repo.entries}) >= COLLECTIONS_MAX:
-            raise UnprovenError("the repo has too many collections to tell which ones have parts of their own")
         wanted = [entry for entry in repo.entries if self._selection.wants_collection(entry[0])]
+        collections = {entry[0] for entry in wanted} | {one.key.partition("/")[0] for one in old}
+        if len(collections) > COLLECTIONS_MAX:
+            raise UnprovenError("the repo has too many collections to tell which ones have parts of their own")
         if sum(len(repo.block(cid)) + ROW_WEIGHT_BYTES for _, _, cid in wanted) > NEW_BYTES_MAX:
             raise UnprovenError("the partial CAR has too much that is new")
         if self._selection.has_time_range and any(_is_undated(repo, entry) for entry in wanted):

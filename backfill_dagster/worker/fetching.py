@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -42,6 +42,7 @@ class ShardFetching:
         numbers: RunNumbers,
         *,
         bases: BaseOf,
+        whole: Collection[str],
         on_writer: OnWriter,
         on_progress: Callable[[RunNumbers], None],
     ) -> None:
@@ -51,6 +52,7 @@ class ShardFetching:
         self._brake = brake
         self._numbers = numbers
         self._bases = bases
+        self._whole = whole
         self._on_writer = on_writer
         self._on_progress = on_progress
         self._since = synthetic_since(config)
@@ -115,13 +117,17 @@ class ShardFetching:
 
         An answer that doesn't prove enough is followed by the next question.
         """
+        if planned.did in self._whole:
+            return await self._take_once(planned, claim)
         base = self._bases(planned.did)
+        questions: list[tuple[str | None, RepoOutcome | None]] = [(self._since, None)] if self._since else []
         if base is not None:
+            questions.insert(0, (base.last_complete_rev, base))
+        for since, of in questions:
             with suppress(UnprovenError):
-                return await self._take_once(planned, claim, since=base.last_complete_rev, base=base)
-        if self._since is not None:
-            with suppress(UnprovenError):
-                return await self._take_once(planned, claim, since=self._since)
+                got = await self._take_once(planned, claim, since=since, base=of)
+                if not _stumbles_over_since(got):
+                    return got
         return await self._take_once(planned, claim)
 
     async def _take_once(
@@ -207,6 +213,11 @@ class ShardFetching:
             fetched_at=fetched.fetched_at,
         )
         return Missed(fetched.planned, result)
+
+
+def _stumbles_over_since(got: RepoOutcome | Missed) -> bool:
+    """Whether a host that answers failed on this very question; it may know how to answer the plain one."""
+    return isinstance(got, Missed) and got.result.outcome is Outcome.HTTP_ERROR and not got.host_level
 
 
 def _log_failure(adding: asyncio.Future[RepoOutcome]) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 
-from backfill_dagster.atproto.at_uri import is_at_uri, parse_at_uri
 from backfill_dagster.atproto.did import is_did
 from backfill_dagster.errors import StateError, UsageError
 from backfill_dagster.ledger import ShardSummary
@@ -17,6 +17,9 @@ from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.rewriting import carry_out_purges
 from backfill_dagster.worker.upkeep import Upkeep, on_each_shard
 from backfill_dagster.worker.writer import ShardWriter
+
+_RECORD_URI = re.compile(r"at://([^/]+)/[a-zA-Z0-9_~.:-]{1,1024}/[a-zA-Z0-9_~.:-]{1,1024}")
+"""Collection and key may be as odd as the quarantine has them: whatever a repo can hold."""
 
 
 def check_purge(dids: Sequence[str], uris: Sequence[str]) -> None:
@@ -31,15 +34,14 @@ def check_purge(dids: Sequence[str], uris: Sequence[str]) -> None:
         if not is_did(did):
             raise UsageError(f"{did!r} is not a DID (did:plc:… or did:web:…)")
     for uri in uris:
-        try:
-            parts = parse_at_uri(uri)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        if parts.rkey is None or not is_did(parts.authority):
+        match = _RECORD_URI.fullmatch(uri)
+        if match is None or not is_did(match[1]):
             raise UsageError(f"{uri!r} is not the AT URI of a record: at://<did>/<collection>/<rkey>")
 
 
-async def carry_out(state: BackfillState, plan: Plan, scope: str, *, run_id: str) -> Upkeep[None]:
+async def carry_out(
+    state: BackfillState, plan: Plan, scope: str, *, run_id: str, leave_out: Collection[str] = ()
+) -> Upkeep[None]:
     """Carry out every order that is open anywhere; returns the shards it was open in.
 
     Args:
@@ -47,13 +49,14 @@ async def carry_out(state: BackfillState, plan: Plan, scope: str, *, run_id: str
         plan: the plan.
         scope: of the records wanted.
         run_id: names the work in log and leases.
+        leave_out: shards not to look into.
 
     Raises:
         StateError: a shard can't be read or written; the others are done, the orders stand, and the next run of a shard
             carries them out.
     """
     purges = Purges.of(PurgeLog(state.store).read())
-    open_keys, unreadable = _where_open(state, plan, purges)
+    open_keys, unreadable = _where_open(state, plan, purges, leave_out)
 
     def work(writer: ShardWriter, planned: Sequence[PlannedDid]) -> None:
         carry_out_purges(writer, purges, [one.did for one in planned])
@@ -64,13 +67,17 @@ async def carry_out(state: BackfillState, plan: Plan, scope: str, *, run_id: str
     return upkeep
 
 
-def _where_open(state: BackfillState, plan: Plan, purges: Purges) -> tuple[list[str], list[StateError]]:
+def _where_open(
+    state: BackfillState, plan: Plan, purges: Purges, leave_out: Collection[str]
+) -> tuple[list[str], list[StateError]]:
     """The shards in which an order is open, or was begun and not finished, by key; and why others couldn't be read."""
     found: list[str] = []
     summaries = state.ledger.summaries()
     unreadable: list[StateError] = []
 
     def look(key: str, planned: Sequence[PlannedDid]) -> None:
+        if key in leave_out:
+            return
         try:
             fold = state.log(key).read()
             is_finished = summaries.get(key, ShardSummary()).seq == fold.seq or not fold.purged
@@ -103,7 +110,8 @@ def restore_orders(state: BackfillState, keys: Iterable[str]) -> dict[int, str]:
     if not problems:
         known = Purges.of(log.read())
         lost -= known.dids | known.uris
-    dids, uris = sorted(one for one in lost if not is_at_uri(one)), sorted(filter(is_at_uri, lost))
+    uris = sorted(one for one in lost if one.startswith("at://"))
+    dids = sorted(lost.difference(uris))
     said = {
         "at": state.effects.now_text(),
         "by": "backfill repair",

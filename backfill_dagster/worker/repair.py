@@ -139,7 +139,7 @@ async def _what_follows(state: BackfillState, plan: Plan, wanted: Wanted, repair
             await asyncio.to_thread(log_unroutable, state, homeless, wanted=wanted, run_id=run_id)
         except LeaseHeldError as held:
             repaired.held[UNROUTABLE_SHARD] = str(held)
-    purging = await carry_out(state, plan, wanted.scope, run_id=run_id)
+    purging = await carry_out(state, plan, wanted.scope, run_id=run_id, leave_out=list(repaired.held))
     repaired.held |= purging.held
 
 
@@ -265,5 +265,6 @@ def _mend_items(writer: ShardWriter) -> int:
         if there.get(did) != item:
             wrong.append(item)
     for start in range(0, len(wrong), DIDS_PER_ENTRY):
+        writer.check_leases()  # a successor's items are newer than any of these
         ledger.put(wrong[start : start + DIDS_PER_ENTRY], over_any=True)
     return len(wrong)

@@ -9,18 +9,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 from backfill_dagster.errors import RefusedHostError
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, Shard, Wanted, cut_detail
 from backfill_dagster.net import check_endpoint
-from backfill_dagster.plan import Plan
+from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.progress import live_rows, outcome_counts, pending_dids
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.records.selection import Selection
-from backfill_dagster.standing import left_behind
+from backfill_dagster.standing import left_behind, overtaken
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.batch import ShardBatches
 from backfill_dagster.worker.brake import Brake, Stop
@@ -70,14 +70,15 @@ async def run_shard(
     async with open_shard(state, shard.key, wanted, run_id, at_least_epoch=at_least) as (writer, on_writer):
         purges = await on_writer(_carry_out_purges, state, writer, planned)
         batches = ShardBatches(writer, selection, purges, numbers)
-        for did in left_behind(state, plan, planned, writer.fold, shard.key):
-            await on_writer(batches.let_go, did)
+        for did, outcome in _rows_of_the_past(state, writer.fold, shard.key).items():
+            await on_writer(batches.let_go, did, outcome)
         marks = state.ledger.retry_marks(shard.key)
         pending = pending_dids(planned, writer.fold, marks, wanted)
         numbers.dids_total = len(pending)
         _say("shard run begins", state, shard, run_id, epoch=writer.epoch, pending=len(pending))
         bases = await on_writer(_bases, state, writer.fold, pending, marks, wanted)
-        work = _Work(state, batches, numbers, on_writer, on_progress, bases.get)
+        # Whoever reopens what is there doesn't trust it: a mark asks for the repo again, whole.
+        work = _Work(state, batches, numbers, on_writer, on_progress, bases.get, marks)
         stop = await work.run(pending)
         await on_writer(_carry_out_purges, state, writer, planned)
         await on_writer(close_shard, writer, planned)
@@ -85,6 +86,18 @@ async def run_shard(
         result = _result(shard, planned, writer.fold, wanted, numbers, stop)
         _say("shard run ends", state, shard, run_id, stopped=result.stopped, left=result.left, **asdict(numbers))
         return result
+
+
+def _rows_of_the_past(state: BackfillState, fold: Fold, key: str) -> dict[str, Outcome]:
+    """DIDs whose rows here are the past, by the plan as it is now, and what is to be said of them.
+
+    The run's own plan may be of hours ago: by that one an account that a newer plan has brought here belongs elsewhere.
+    """
+    newest = PlanStore(state.store).read()
+    planned = newest.dids(key)
+    gone = left_behind(state, newest, planned, fold, key)
+    back = overtaken(state, planned, fold, key)
+    return dict.fromkeys(gone, Outcome.MOVED) | dict.fromkeys(back, Outcome.PENDING)
 
 
 def _carry_out_purges(state: BackfillState, writer: ShardWriter, planned: Sequence[PlannedDid]) -> Purges:
@@ -96,10 +109,7 @@ def _carry_out_purges(state: BackfillState, writer: ShardWriter, planned: Sequen
 def _bases(
     state: BackfillState, fold: Fold, pending: Sequence[PlannedDid], marks: Mapping[str, int], wanted: Wanted
 ) -> dict[str, RepoOutcome]:
-    """The pending DIDs of which only what is newer has to be asked for, with the outcome of their last fetch.
-
-    A mark asks for the repo again, whole: whoever reopens what is complete doesn't trust it.
-    """
+    """The pending DIDs of which only what is newer has to be asked for, with the outcome of their last fetch."""
     found = ((one.did, delta_base(state.config, fold, one.did, wanted)) for one in pending if one.did not in marks)
     bases = {did: base for did, base in found if base is not None}
     return bases if bases and has_current_form(state.store, fold, state.config.records.raw) else {}
@@ -121,6 +131,7 @@ class _Work:
     on_writer: OnWriter
     on_progress: OnProgress
     bases: BaseOf
+    whole: Collection[str]
 
     async def run(self, pending: Sequence[PlannedDid]) -> Stop | None:
         """Take the pending DIDs to their outcomes, the last batch committed; returns why it ended early."""
@@ -159,6 +170,7 @@ class _Work:
                     brake,
                     self.numbers,
                     bases=self.bases,
+                    whole=self.whole,
                     on_writer=self.on_writer,
                     on_progress=self.on_progress,
                 )

@@ -53,6 +53,7 @@ class ShardWriter:
         self.epoch = epoch
         self.check_leases = check_leases
         self._log = log
+        self._marks = state.ledger.retry_marks(log.shard)
         self._snapshot_seq = max(log.snapshots(), default=0)
 
     def append(self, **content: Any) -> None:
@@ -94,6 +95,10 @@ class ShardWriter:
             return
         ledger, name, seq = self.state.ledger, self.state.config.name, self.fold.seq
         ledger.put([LedgerItem(backfill=name, shard=self.shard, seq=seq, result=result) for result in dids.values()])
+        # Marks that came while these were fetched ask for another fetch: this one answers those that were there before.
+        marks = ledger.retry_marks(self.shard)
+        newer = [did for did in dids if did in marks and marks[did] != self._marks.get(did)]
+        ledger.mark_for_retry(self.shard, dict.fromkeys(newer, seq))
         ledger.clear_marks(self.shard, list(dids))
 
     def commit_rewrite(

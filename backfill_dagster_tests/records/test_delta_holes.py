@@ -104,7 +104,7 @@ rounds = st.tuples(changes(KEYS), HOSTS, st.booleans(), purges)
 )
 def test_what_is_left_out_of_collections_makes_no_wrong_rows(
     base: str,
-    time_range: dict[str, int],
+    time_range: dict[str, Any],
     filtered: tuple[RecordFilter, ...],
     filled: tuple[list[str], int],
     told: list[tuple[list[Change], tuple[str, int], bool, set[str]]],

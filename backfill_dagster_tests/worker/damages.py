@@ -148,9 +148,9 @@ def back_to_staging(state: BackfillState) -> None:
     Path(state.store.path(key)).rename(staged)
 
 
-def orphan(state: BackfillState) -> None:
+def orphan(state: BackfillState, seq: int = 3) -> None:
     """A file in a part's place, with a part's name, of which no log knows."""
-    source = Path(state.store.path(part(state, 3)))
+    source = Path(state.store.path(part(state, seq)))
     shutil.copy(source, source.with_name(f"{shard_of(state)}-00000002-1-0123.parquet"))
 
 
@@ -184,7 +184,7 @@ DAMAGES = [
     Damage("item made up", made_up_item, ("the ledger has did:plc:stranger, the log has not",)),
     Damage("snapshot flipped", lambda s: flip(s, snapshot(s, 6)), ("snapshots/", "00000006.json")),
     Damage("snapshot strange", strange_snapshot, ("is not a snapshot of this log; `backfill repair` removes it",)),
-    Damage("part unpublished", back_to_staging, ("is live and not published yet",)),
-    Damage("orphan", orphan, ("no log says that this part is live; `backfill repair` removes it",)),
+    Damage("part unpublished", back_to_staging, ("is live and not published yet",), heals=True),
+    Damage("orphan", orphan, ("no log says that this part is live; the next run of its shard",), heals=True),
     Damage("order flipped", lambda s: flip(s, "purges/000001.json"), ("purges/000001.json can't be read",)),
 ]

@@ -127,6 +127,19 @@ async def test_moved_and_back_with_changes_in_between(folder: Path, sees: dict[s
                 assert (await one.refresh()).outcomes[hand.did] in HAS_THE_REPO
 
 
+async def test_moved_and_back_without_a_change(folder: Path) -> None:
+    """The first shard has seen this very commit, and has not one row of it any more."""
+    async with tiny(repos=4, hosts=2) as network:
+        hand = await written(network)
+        home = network.account(hand.did).host
+        with refreshing(folder, network, **SEES_NOW) as one:
+            await one.begin()
+            for host in (1 - home, home):
+                await hand.move(host)
+                assert (await one.refresh()).outcomes[hand.did] == "complete"
+            assert (await one.refresh()).outcomes[hand.did] in HAS_THE_REPO
+
+
 async def test_moved_and_back_before_anybody_looked(folder: Path) -> None:
     async with tiny(repos=2, hosts=2) as network:
         hand = await written(network)

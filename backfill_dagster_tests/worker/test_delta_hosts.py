@@ -108,6 +108,29 @@ async def test_another_form_of_the_record_asks_for_whole_repos(folder: Path) -> 
             assert set(ran.outcomes.values()) == {"unchanged"}
 
 
+async def test_another_scope_asks_for_whole_repos(folder: Path) -> None:
+    """There and back: the rows of the scope that comes back are gone, whatever rev they had."""
+    async with tiny(repos=2) as network:
+        sizes = []
+        for number in range(3):
+            with refreshing(folder, network, **(TWO_TYPES if number == 1 else {})) as one:
+                ran = await one.refresh()
+                assert set(ran.outcomes.values()) == {"complete"}
+                sizes.append((ran.requests, ran.bytes_fetched))
+        assert sizes == [sizes[0]] * 3
+
+
+async def test_a_signature_that_was_not_checked_takes_a_whole_fetch(folder: Path) -> None:
+    async with tiny(repos=2) as network:
+        with refreshing(folder, network, processing={"verify": "structure"}) as one:
+            await one.begin()
+        await Hand(network, network.dids[0]).put(ONE, FIRST)
+        with refreshing(folder, network, processing={"verify": "full"}) as one:
+            ran = await one.refresh()
+            assert set(ran.outcomes.values()) == {"complete"}
+            assert {result.signature_checked for result in ran.results.values()} == {True}
+
+
 async def change(hand: Hand) -> None:
     """Enough that the partial CAR has nodes of several levels, new records and an edited one."""
     await hand.put(ONE, SECOND)

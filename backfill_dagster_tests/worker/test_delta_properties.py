@@ -8,21 +8,22 @@ records that come back, contents that several records share, and keys on the edg
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backfill_dagster_tests.torture import TORTURE
 from backfill_dagster_tests.worker.refreshes import HAS_THE_REPO, Hand, Refreshes, refreshing
 from backfill_dagster_tests.worker.tiny import tiny
 
-EXAMPLES = 300 if os.environ.get("BACKFILL_TORTURE") == "1" else 15
+EXAMPLES = 300 if TORTURE else 15
 COLLECTIONS = ("app.bsky.actor.profile", "app.bsky.feed.like", "app.bsky.feed.post", "com.example.a", "com.example.b")
-KEYS = sorted(f"{name}/3l{a}{b}aaaaaaaaa" for name in COLLECTIONS for a in "abcd" for b in "abc")
+KEYS = sorted(f"{name}/3l{a}{b}aaaaaaaaa" for name in COLLECTIONS for a in "bdfh" for b in "abc")
 CONTENTS: Sequence[dict[str, Any]] = (
     {"text": "one", "createdAt": "2024-05-06T07:08:09Z"},
     {"text": "two", "createdAt": "2025-05-06T07:08:09Z", "reply": {}},
@@ -99,6 +100,7 @@ async def story(folder: Path, config: dict[str, Any], filled: list[list[str]], t
             assert set(ran.outcomes.values()) <= set(HAS_THE_REPO)
 
 
+@pytest.mark.timeout(3600 if TORTURE else 120)
 @settings(
     derandomize=True,
     deadline=None,

@@ -124,6 +124,13 @@ def flip(state: BackfillState, key: str) -> None:
     path.write_bytes(content)
 
 
+def blot(state: BackfillState, key: str) -> None:
+    """Nothing in the middle of a file is as it was."""
+    path = Path(state.store.path(key))
+    content = path.read_bytes()
+    path.write_bytes(content[:100] + b"x" * (len(content) - 200) + content[-100:])
+
+
 def remove(state: BackfillState, key: str) -> None:
     Path(state.store.path(key)).unlink()
 
