@@ -211,8 +211,10 @@ def _replaces(result: RepoOutcome, old: RepoOutcome) -> bool:
         return True
     if result.outcome.is_terminal and result.outcome is not Outcome.MOVED and result.scope != old.rows_scope:
         return True  # another scope, and the attempt in it has ended
-    has_repo = not result.outcome.needs_attention or _has_rows(result)
-    return has_repo and (result.last_complete_rev or "") >= (old.last_complete_rev or "")
+    is_complete = not result.outcome.needs_attention
+    if is_complete and result.last_complete_rev is None:
+        return True  # repos of version 2 have no rev
+    return (is_complete or _has_rows(result)) and (result.last_complete_rev or "") >= (old.last_complete_rev or "")
 
 
 def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardStanding]:

@@ -72,6 +72,7 @@ async def run_shard(
         batches = ShardBatches(writer, selection, purges, numbers)
         for did, outcome in _rows_of_the_past(state, writer.fold, shard.key).items():
             await on_writer(batches.let_go, did, outcome)
+        await on_writer(batches.commit)  # what is kept of a DID goes by the log
         marks = state.ledger.retry_marks(shard.key)
         pending = pending_dids(planned, writer.fold, marks, wanted)
         numbers.dids_total = len(pending)

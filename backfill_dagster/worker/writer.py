@@ -98,7 +98,8 @@ class ShardWriter:
         # Marks that came while these were fetched ask for another fetch: this one answers those that were there before.
         marks = ledger.retry_marks(self.shard)
         newer = [did for did in dids if did in marks and marks[did] != self._marks.get(did)]
-        ledger.mark_for_retry(self.shard, dict.fromkeys(newer, seq))
+        if newer:
+            ledger.mark_for_retry(self.shard, dict.fromkeys(newer, seq))
         ledger.clear_marks(self.shard, list(dids))
 
     def commit_rewrite(

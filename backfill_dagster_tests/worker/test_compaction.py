@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from backfill_dagster.progress import has_rewrites
 from backfill_dagster.records import compact as compact_module
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES, Part, entry_bytes
 from backfill_dagster.records.fold import Fold, LivePart
+from backfill_dagster.state import BackfillState
 from backfill_dagster.store import LocalStore
 from backfill_dagster.worker import rewriting
 from backfill_dagster.worker.writer import ShardWriter
@@ -42,13 +43,17 @@ from backfill_dagster_tests.worker.upkeep import (
     flip,
     held,
     left_to_do,
+    own_locks,
     remove,
 )
 
 MANY_PARTS = {"record_types": POSTS_AND_LIKES, "processing": {"batch_size": 1, "concurrent_requests": 1}}
 
 
-@pytest_asyncio.fixture
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def network() -> AsyncIterator[LocalNetwork]:
     async with tiny(repos=3, median=8) as network:
         for did in network.dids:
@@ -56,64 +61,71 @@ async def network() -> AsyncIterator[LocalNetwork]:
         yield network
 
 
-async def test_the_same_rows_in_the_same_order_in_one_part_of_each_type(folder: Path, network: LocalNetwork) -> None:
-    with state_of(folder, network, **MANY_PARTS) as state:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def base(tmp_path_factory: pytest.TempPathFactory, network: LocalNetwork) -> Path:
+    """A finished backfill; tests work on copies."""
+    folder = tmp_path_factory.mktemp("base")
+    with own_locks(folder), state_of(folder, network, **MANY_PARTS) as state:
         await run_all(state)
-        before, rows = fold_of(state), all_rows(state)
-        items = {did: item_of(state, did) for did in network.dids}
-        types = {live.part.record_type for live in before.parts.values()}
-        assert None in types
-        asked = network.pds_requests()
-        done = await compact(state)
-        assert done.held == {}
-        assert done.done == {only_shard(state): len(before.parts) - len(types)}
-        fold = fold_of(state)
-        assert sorted((live.part.record_type for live in fold.parts.values()), key=str) == sorted(types, key=str)
-        assert all_rows(state) == rows
-        assert fold.dids == before.dids
-        assert {did: item_of(state, did) for did in network.dids} == items
-        assert network.pds_requests() == asked
-        assert_sound(state)
-        assert left_to_do(state) == []
+    return folder
 
 
-async def test_nothing_to_do_touches_nothing(folder: Path, network: LocalNetwork) -> None:
-    with state_of(folder, network, **MANY_PARTS) as state:
-        await run_all(state)
-        await compact(state)
-        seq = fold_of(state).seq
-        assert (await compact(state)).done == {}
-        assert fold_of(state).seq == seq
+@pytest.fixture
+def state(base: Path, folder: Path) -> Iterator[BackfillState]:
+    with copied(base, folder / "copy") as state:
+        yield state
 
 
-async def test_what_a_refresh_brings_is_merged_too(folder: Path, network: LocalNetwork) -> None:
-    with state_of(folder, network, **MANY_PARTS) as state:
-        await run_all(state)
-        await compact(state)
-        await network.control.add({"did": network.dids[0], "records": [BROKEN]})
-        await run_all(state, refresh=True)
-        rows = by_uri(all_rows(state))
-        await compact(state)
-        assert by_uri(all_rows(state)) == rows
-        types = [live.part.record_type for live in fold_of(state).parts.values()]
-        assert len(types) == len(set(types))
-        assert_sound(state)
-
-
-async def test_big_parts_are_left_alone_and_small_ones_grow_no_bigger_than_asked(
-    folder: Path, network: LocalNetwork
+async def test_the_same_rows_in_the_same_order_in_one_part_of_each_type(
+    network: LocalNetwork, state: BackfillState
 ) -> None:
-    with state_of(folder, network, **MANY_PARTS) as state:
-        await run_all(state)
-        fold, rows = fold_of(state), by_uri(all_rows(state))
-        sizes = sorted(live.part.bytes for live in fold.parts.values())
-        assert (await compact(state, target_bytes=sizes[0] * 2)).done == {}
-        middle = sizes[len(sizes) // 2]
-        big = {path for path, live in fold.parts.items() if live.part.bytes * 2 >= 2 * middle + 1}
-        await compact(state, target_bytes=2 * middle + 1)
-        assert big <= set(fold_of(state).parts) < set(fold.parts) | set(fold_of(state).parts)
-        assert by_uri(all_rows(state)) == rows
-        assert_sound(state)
+    before, rows = fold_of(state), all_rows(state)
+    items = {did: item_of(state, did) for did in network.dids}
+    types = {live.part.record_type for live in before.parts.values()}
+    assert None in types
+    asked = network.pds_requests()
+    done = await compact(state)
+    assert done.held == {}
+    assert done.done == {only_shard(state): len(before.parts) - len(types)}
+    fold = fold_of(state)
+    assert sorted((live.part.record_type for live in fold.parts.values()), key=str) == sorted(types, key=str)
+    assert all_rows(state) == rows
+    assert fold.dids == before.dids
+    assert {did: item_of(state, did) for did in network.dids} == items
+    assert network.pds_requests() == asked
+    assert_sound(state)
+    assert left_to_do(state) == []
+
+
+async def test_nothing_to_do_touches_nothing(state: BackfillState) -> None:
+    await compact(state)
+    seq = fold_of(state).seq
+    assert (await compact(state)).done == {}
+    assert fold_of(state).seq == seq
+
+
+async def test_what_a_refresh_brings_is_merged_too(network: LocalNetwork, state: BackfillState) -> None:
+    await compact(state)
+    await network.control.add({"did": network.dids[0], "records": [BROKEN]})
+    await run_all(state, refresh=True)
+    rows = by_uri(all_rows(state))
+    await compact(state)
+    assert by_uri(all_rows(state)) == rows
+    types = [live.part.record_type for live in fold_of(state).parts.values()]
+    assert len(types) == len(set(types))
+    assert_sound(state)
+
+
+async def test_big_parts_are_left_alone_and_small_ones_grow_no_bigger_than_asked(state: BackfillState) -> None:
+    fold, rows = fold_of(state), by_uri(all_rows(state))
+    sizes = sorted(live.part.bytes for live in fold.parts.values())
+    assert (await compact(state, target_bytes=sizes[0] * 2)).done == {}
+    middle = sizes[len(sizes) // 2]
+    big = {path for path, live in fold.parts.items() if live.part.bytes * 2 >= 2 * middle + 1}
+    await compact(state, target_bytes=2 * middle + 1)
+    assert big <= set(fold_of(state).parts) < set(fold.parts) | set(fold_of(state).parts)
+    assert by_uri(all_rows(state)) == rows
+    assert_sound(state)
 
 
 def test_groups_keep_the_order_and_are_cut_by_size_and_number(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -128,19 +140,15 @@ def test_groups_keep_the_order_and_are_cut_by_size_and_number(monkeypatch: pytes
     assert list(compact_module._cut(parts[:1], 100)) == []
 
 
-async def test_many_parts_are_merged_in_several_entries(
-    folder: Path, network: LocalNetwork, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_many_parts_are_merged_in_several_entries(state: BackfillState, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compact_module, "PARTS_PER_ENTRY", 2)
-    with state_of(folder, network, **MANY_PARTS) as state:
-        await run_all(state)
-        fold, rows = fold_of(state), by_uri(all_rows(state))
-        await compact(state)
-        assert by_uri(all_rows(state)) == rows
-        types = [live.part.record_type for live in fold_of(state).parts.values()]
-        assert len(types) == len(set(types)), "whatever one entry can hold, in the end there is one"
-        assert all(len(entry.removes) <= 2 for entry in entries_of(state, only_shard(state), fold.seq))
-        assert_sound(state)
+    fold, rows = fold_of(state), by_uri(all_rows(state))
+    await compact(state)
+    assert by_uri(all_rows(state)) == rows
+    types = [live.part.record_type for live in fold_of(state).parts.values()]
+    assert len(types) == len(set(types)), "whatever one entry can hold, in the end there is one"
+    assert all(len(entry.removes) <= 2 for entry in entries_of(state, only_shard(state), fold.seq))
+    assert_sound(state)
 
 
 def test_an_entry_holds_the_longest_names_of_parts() -> None:
@@ -171,23 +179,21 @@ async def test_parts_of_another_form_are_not_merged(folder: Path, network: Local
 
 
 async def test_superseded_rows_are_not_carried_along(
-    folder: Path, network: LocalNetwork, monkeypatch: pytest.MonkeyPatch
+    network: LocalNetwork, state: BackfillState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that died before its rewrite left them."""
-    with state_of(folder, network, **MANY_PARTS) as state:
-        await run_all(state)
-        rows = by_uri(all_rows(state))
-        did = network.dids[1]
-        state.ledger.mark_for_retry(only_shard(state), {did: fold_of(state).dids[did][1]})
-        with monkeypatch.context() as patch, pytest.raises(KilledError):
-            patch.setattr(rewriting, "take_out_superseded", die_with_work)
-            await finish(state)
-        assert has_rewrites(fold_of(state))
-        await compact(state)
-        assert not has_rewrites(fold_of(state))
-        assert len(state.store.list("records/")) == len(rows) - 1
-        assert_same_but_fetched_at(by_uri(all_rows(state)), rows)
-        assert_sound(state)
+    rows = by_uri(all_rows(state))
+    did = network.dids[1]
+    state.ledger.mark_for_retry(only_shard(state), {did: fold_of(state).dids[did][1]})
+    with monkeypatch.context() as patch, pytest.raises(KilledError):
+        patch.setattr(rewriting, "take_out_superseded", die_with_work)
+        await finish(state)
+    assert has_rewrites(fold_of(state))
+    await compact(state)
+    assert not has_rewrites(fold_of(state))
+    assert len(state.store.list("records/")) == len(rows) - 1
+    assert_same_but_fetched_at(by_uri(all_rows(state)), rows)
+    assert_sound(state)
 
 
 def die_with_work(writer: ShardWriter) -> None:
@@ -206,13 +212,13 @@ def assert_same_but_fetched_at(rows: object, others: object) -> None:
 
 
 async def test_killed_at_every_step(folder: Path, network: LocalNetwork) -> None:
-    base = folder / "base"
-    base.mkdir()
-    with state_of(base, network, **(MANY_PARTS | {"record_types": ["app.bsky.feed.like"]})) as state:
+    likes = folder / "likes"
+    likes.mkdir()
+    with state_of(likes, network, **(MANY_PARTS | {"record_types": ["app.bsky.feed.like"]})) as state:
         await run_all(state)
         rows, old_parts = by_uri(all_rows(state)), len(fold_of(state).parts)
     for steps in range(STEPS_MAX):
-        with copied(base, folder / f"copy-{steps}") as state:
+        with copied(likes, folder / f"copy-{steps}") as state:
             doomed, life = mortal(state, steps)
             try:
                 await compact(doomed)
@@ -262,16 +268,14 @@ async def test_only_the_shards_that_are_named(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["missing", "flipped"])
-async def test_rows_of_a_damaged_part_are_not_copied(folder: Path, network: LocalNetwork, damage: str) -> None:
+async def test_rows_of_a_damaged_part_are_not_copied(state: BackfillState, damage: str) -> None:
     """With a sha256 of its own, nobody could tell the damage any more."""
-    with state_of(folder, network, **MANY_PARTS) as state:
-        await run_all(state)
-        path = next(path for path, live in fold_of(state).parts.items() if live.part.record_type == "like")
-        remove(state, path) if damage == "missing" else flip(state, path)
-        with pytest.raises(StateError, match=r"bring it back from a backup|is neither published nor staged"):
-            await compact(state)
-        assert state.store.staged() == []
-        assert path in fold_of(state).parts
+    path = next(path for path, live in fold_of(state).parts.items() if live.part.record_type == "like")
+    remove(state, path) if damage == "missing" else flip(state, path)
+    with pytest.raises(StateError, match=r"bring it back from a backup|is neither published nor staged"):
+        await compact(state)
+    assert state.store.staged() == []
+    assert path in fold_of(state).parts
 
 
 def test_a_fold_without_parts_has_nothing_to_merge(tmp_path: Path) -> None:

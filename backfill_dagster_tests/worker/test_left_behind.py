@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 
 from backfill_dagster.localnet import LocalNetwork
+from backfill_dagster.scope import load_selection
 from backfill_dagster.state import BackfillState
+from backfill_dagster.worker.backfill import find_shard, run_backfill
 from backfill_dagster.worker.planning import plan_backfill
-from backfill_dagster_tests.road import run_all
+from backfill_dagster_tests.road import expected_rows, rows_by_author, run_all
 from backfill_dagster_tests.worker.tiny import assert_sound, fold_of, rows_in, run_one, shard_keys, state_of, tiny
 
 Then = Callable[[LocalNetwork, BackfillState, str, list[str]], Awaitable[None]]
@@ -68,3 +70,42 @@ async def test_old_rows_go_although_the_old_shard_was_not_run(folder: Path, then
             assert shards_with_rows(state, did, keys) == [at]
             assert rows_in(state) == before
             assert_sound(state)
+
+
+async def test_who_comes_back_leaves_the_newer_rows_where_they_are_until_they_are_had_again(folder: Path) -> None:
+    """The old shard was never run in between: its rows are older than those of the shard that is left."""
+    async with tiny(repos=4, hosts=2) as network:
+        with state_of(folder, network, **NO_CACHE) as state:
+            await run_all(state)
+            keys = shard_keys(state)
+            did = next(iter(fold_of(state, keys[0]).dids))
+            await move(network, state, did, keys[1])
+            post = {"collection": "app.bsky.feed.post", "record": {"text": "new"}}
+            await network.control.add({"did": did, "records": [post]})
+            await run_one(state, keys[1])
+            await network.control.status({"did": did, "status": "deactivated"})
+            await move(network, state, did, keys[0])
+            for status in ("deactivated", "active"):
+                await network.control.status({"did": did, "status": status})
+                came = await run_all(state, refresh=True)
+                assert shards_with_rows(state, did, keys) == [1 if status == "deactivated" else 0]
+                assert sum("/app.bsky.feed.post/" in uri for uri, _, _ in rows_in(state) if did in uri) > 0
+                assert_sound(state)
+            assert came.outcomes[did] == "complete"
+            assert rows_by_author(state.config) == expected_rows(network)
+
+
+async def test_a_run_by_an_old_plan_leaves_alone_whom_a_newer_plan_has_brought(folder: Path) -> None:
+    async with tiny(repos=4, hosts=2) as network:
+        with state_of(folder, network, **NO_CACHE) as state:
+            old_plan = (await run_all(state)).planned.plan
+            keys = shard_keys(state)
+            did = next(iter(fold_of(state, keys[0]).dids))
+            await move(network, state, did, keys[1])
+            await run_all(state)
+            before = rows_in(state)
+            selection = load_selection(state.config)
+            everything = [find_shard(old_plan, key) for key in keys]
+            await run_backfill(state, old_plan, selection, everything, run_id="by the old plan")
+            assert shards_with_rows(state, did, keys) == [1]
+            assert rows_in(state) == before

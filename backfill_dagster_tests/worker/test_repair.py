@@ -13,6 +13,7 @@ from backfill_dagster.errors import StateError
 from backfill_dagster.localnet import LocalNetwork
 from backfill_dagster.model import Outcome
 from backfill_dagster.report import verify_backfill
+from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.repair import Repaired
 from backfill_dagster_tests.net.virtual_time import InstantTime
 from backfill_dagster_tests.road import opened
@@ -26,6 +27,7 @@ from backfill_dagster_tests.worker.upkeep import (
     by_uri,
     copied,
     finish,
+    own_locks,
     repair,
 )
 
@@ -44,9 +46,7 @@ async def network() -> AsyncIterator[LocalNetwork]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def base(tmp_path_factory: pytest.TempPathFactory, network: LocalNetwork) -> Path:
     folder = tmp_path_factory.mktemp("base")
-    locks = pytest.MonkeyPatch()
-    with locks.context() as patch:
-        patch.setenv("BACKFILL_LOCK_DIR", str(folder / "locks"))
+    with own_locks(folder):
         await make(folder, network)
     return folder
 
@@ -73,34 +73,59 @@ def damaged(base: Path, copy: Path, damage: Damage) -> Path:
 
 
 @pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
-async def test_damaged_and_repaired(
+async def test_damaged_run_and_repaired(
     folder: Path, network: LocalNetwork, base: Path, whole: Whole, damage: Damage
 ) -> None:
-    lost = {whole.dids[number] for number in damage.lost}
-    kept = set(whole.dids) - lost
+    """A run that comes before the repair refuses or heals, or has nothing to do: it fetches nothing around a hole."""
     with opened(damaged(base, folder / "copy", damage), InstantTime().effects()) as state:
         problems = verify_backfill(state)
         for said in damage.said:
             assert any(said in problem for problem in problems), problems
 
-        repaired = await repair(state)
-        assert repaired.held == {}
-        assert {did for one in repaired.shards.values() for did in one.reopened} == lost
-        assert repaired.left == len(lost)
-        assert verify_backfill(state) == []
-        known = fold_of(state, whole.shard).dids
-        assert {did: known[did][0].outcome for did in kept} == dict.fromkeys(kept, Outcome.COMPLETE)
-        assert {known[did][0].outcome for did in lost} <= {Outcome.PENDING}
-        assert {known[did][0].error_code for did in lost} <= {"part_lost"}
-        assert rows_of(all_rows(state), kept) == rows_of(whole.rows, kept)
-
         asked = network.pds_requests()
-        await finish(state)
-        assert network.pds_requests() - asked == len(lost), "who has lost nothing is not asked for"
-        assert_same_rows(by_uri(all_rows(state)), whole.rows)
-        assert {item_of(state, did, whole.shard).result.outcome for did in whole.dids} == {Outcome.COMPLETE}
+        try:
+            await finish(state)
+        except StateError as error:
+            assert "`backfill repair`" in str(error)
+        assert network.pds_requests() == asked
+        assert (verify_backfill(state) == []) is damage.heals
+        if damage.heals:
+            assert by_uri(all_rows(state)) == whole.rows
+        else:
+            await assert_mended(state, network, whole, {whole.dids[number] for number in damage.lost})
         assert_sound(state)
-        assert await repair(state) == Repaired(), "a second one has nothing to do"
+        assert await repair(state) == Repaired(), "there is nothing to mend any more"
+
+
+async def assert_mended(state: BackfillState, network: LocalNetwork, whole: Whole, lost: set[str]) -> None:
+    """A repair reopens who has lost something and nobody else, and the next run fetches these and nobody else."""
+    kept = set(whole.dids) - lost
+    repaired = await repair(state)
+    assert repaired.held == {}
+    assert {did for one in repaired.shards.values() for did in one.reopened} == lost
+    assert repaired.left == len(lost)
+    assert verify_backfill(state) == []
+    known = fold_of(state, whole.shard).dids
+    assert {did: known[did][0].outcome for did in kept} == dict.fromkeys(kept, Outcome.COMPLETE)
+    assert {known[did][0].outcome for did in lost} <= {Outcome.PENDING}
+    assert {known[did][0].error_code for did in lost} <= {"part_lost"}
+    assert rows_of(all_rows(state), kept) == rows_of(whole.rows, kept)
+
+    asked = network.pds_requests()
+    await finish(state)
+    assert network.pds_requests() - asked == len(lost)
+    assert_same_rows(by_uri(all_rows(state)), whole.rows)
+    assert {item_of(state, did, whole.shard).result.outcome for did in whole.dids} == {Outcome.COMPLETE}
+
+
+@pytest.mark.parametrize(
+    "damage", [damage for damage in DAMAGES if not damage.heals and "gone" in damage.name], ids=lambda one: one.name
+)
+async def test_repaired_at_once(folder: Path, network: LocalNetwork, base: Path, whole: Whole, damage: Damage) -> None:
+    """Before a run has put a seal where a lost entry was."""
+    with opened(damaged(base, folder / "copy", damage), InstantTime().effects()) as state:
+        await assert_mended(state, network, whole, {whole.dids[number] for number in damage.lost})
+        assert_sound(state)
 
 
 def rows_of(rows: AllRows, dids: set[str]) -> AllRows:
@@ -116,24 +141,3 @@ def assert_same_rows(some: AllRows, others: AllRows) -> None:
         return {name: [row | {"fetched_at": None} for row in of_type] for name, of_type in rows.items()}
 
     assert without_time(some) == without_time(others)
-
-
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.name)
-async def test_a_run_refuses_or_heals_and_calls_nothing_complete_that_is_not(
-    folder: Path, network: LocalNetwork, base: Path, whole: Whole, damage: Damage
-) -> None:
-    asked = network.pds_requests()
-    with opened(damaged(base, folder / "copy", damage), InstantTime().effects()) as state:
-        try:
-            await finish(state)
-        except StateError as error:
-            assert "`backfill repair`" in str(error)
-            assert not damage.heals
-        problems = verify_backfill(state)
-        assert network.pds_requests() == asked, "nothing is fetched around a hole"
-        if damage.heals:
-            assert problems == []
-            assert by_uri(all_rows(state)) == whole.rows
-            assert await repair(state) == Repaired()
-        else:
-            assert problems, "it is named until it is mended"

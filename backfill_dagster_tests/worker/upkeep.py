@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
 from backfill_dagster.ledger import Lease
 from backfill_dagster.localnet import Fault, LocalNetwork
@@ -138,6 +139,14 @@ def remove(state: BackfillState, key: str) -> None:
 def cut_short(state: BackfillState, key: str) -> None:
     path = Path(state.store.path(key))
     path.write_bytes(path.read_bytes()[:-7])
+
+
+@contextmanager
+def own_locks(folder: Path) -> Iterator[None]:
+    """For fixtures of a whole module, which begin before a test has its locks."""
+    with pytest.MonkeyPatch().context() as patch:
+        patch.setenv("BACKFILL_LOCK_DIR", str(folder / "locks"))
+        yield
 
 
 @contextmanager
