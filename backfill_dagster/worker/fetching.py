@@ -126,7 +126,7 @@ class ShardFetching:
         for since, of in questions:
             with suppress(UnprovenError):
                 got = await self._take_once(planned, claim, since=since, base=of)
-                if not _stumbles_over_since(got):
+                if of is None or not _stumbles_over_since(got):
                     return got
         return await self._take_once(planned, claim)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
-from backfill_dagster.errors import StateError, UsageError
+from backfill_dagster.errors import StateError
 from backfill_dagster.localnet import LocalNetwork
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome
 from backfill_dagster.plan import PlanStore
@@ -16,7 +17,6 @@ from backfill_dagster.report import verify_backfill
 from backfill_dagster.standing import all_standings, total_outcomes
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker import rewriting
-from backfill_dagster.worker.purge import check_purge
 from backfill_dagster.worker.retry import mark_for_retry
 from backfill_dagster_tests.road import run_all
 from backfill_dagster_tests.worker.mortal import KilledError, mortal
@@ -47,6 +47,7 @@ from backfill_dagster_tests.worker.upkeep import (
     left_to_do,
     never_asked,
     order,
+    own_locks,
     purge,
     remove,
     repair,
@@ -58,12 +59,50 @@ SETTINGS = {"record_types": POSTS_AND_LIKES, "processing": {"batch_size": 2, "co
 OTHER_SCOPE = {"record_types": ["app.bsky.feed.*"], "processing": {"batch_size": 2, "concurrent_requests": 1}}
 
 
-@pytest_asyncio.fixture
-async def network() -> AsyncIterator[LocalNetwork]:
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@asynccontextmanager
+async def own_network() -> AsyncIterator[LocalNetwork]:
     async with tiny(repos=3, median=8) as network:
         for did in network.dids:
             await network.control.add({"did": did, "records": [LIKE, LIKE, BROKEN]})
         yield network
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def running() -> AsyncIterator[LocalNetwork]:
+    async with own_network() as network:
+        yield network
+
+
+@pytest.fixture
+def network(running: LocalNetwork) -> LocalNetwork:
+    """For tests that change nothing in it; the faults of the test before are gone."""
+    running.faults.clear()
+    return running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def changing() -> AsyncIterator[LocalNetwork]:
+    """For tests that change accounts or records."""
+    async with own_network() as network:
+        yield network
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def base(tmp_path_factory: pytest.TempPathFactory, running: LocalNetwork) -> Path:
+    """A finished backfill; tests work on copies."""
+    folder = tmp_path_factory.mktemp("base")
+    with own_locks(folder), state_of(folder, running, **SETTINGS) as state:
+        await run_all(state)
+    return folder
+
+
+@pytest.fixture
+def state(base: Path, folder: Path) -> Iterator[BackfillState]:
+    with copied(base, folder / "copy") as state:
+        yield state
 
 
 def refetch_all(state: BackfillState) -> None:
@@ -71,28 +110,26 @@ def refetch_all(state: BackfillState) -> None:
     mark_for_retry(state, PlanStore(state.store).read(), outcomes=list(Outcome))
 
 
-async def test_an_account_is_gone_from_every_file_and_every_count(folder: Path, network: LocalNetwork) -> None:
+async def test_an_account_is_gone_from_every_file_and_every_count(network: LocalNetwork, state: BackfillState) -> None:
     first, second, third = network.dids
-    with state_of(folder, network, **SETTINGS) as state:
-        await run_all(state)
-        rows = by_uri(all_rows(state))
-        fault = await never_asked(network, second)
-        done = await purge(state, [second])
-        assert list(done.done) == [only_shard(state)]
-        assert authors_on_disk(state) == {first, third}
-        others = {name: [row for row in some if row["author"] != second] for name, some in rows.items()}
-        assert by_uri(all_rows(state)) == {name: some for name, some in others.items() if some}
-        for result in (fold_of(state).dids[second][0].for_ledger, item_of(state, second).result):
-            assert (result.outcome, result.records_total, result.quarantined) == (Outcome.PURGED, 0, 0)
-            assert (result.rev, result.last_complete_rev, result.commit_cid, result.handle) == (None, None, None, "")
-            assert result.records_seen_by_collection is None
-        assert outcomes_of(state) == {Outcome.COMPLETE: 2, Outcome.PURGED: 1}
-        summary = state.ledger.summaries()[only_shard(state)]
-        assert summary.outcomes == {"complete": 2, "purged": 1}
-        assert_sound(state)
-        assert left_to_do(state) == []
-        assert (await purge(state, [second])).done == {}, "a second order has nothing to do"
-        assert fault.shown == 0
+    rows = by_uri(all_rows(state))
+    fault = await never_asked(network, second)
+    done = await purge(state, [second])
+    assert list(done.done) == [only_shard(state)]
+    assert authors_on_disk(state) == {first, third}
+    others = {name: [row for row in some if row["author"] != second] for name, some in rows.items()}
+    assert by_uri(all_rows(state)) == {name: some for name, some in others.items() if some}
+    for result in (fold_of(state).dids[second][0].for_ledger, item_of(state, second).result):
+        assert (result.outcome, result.records_total, result.quarantined) == (Outcome.PURGED, 0, 0)
+        assert (result.rev, result.last_complete_rev, result.commit_cid, result.handle) == (None, None, None, "")
+        assert result.records_seen_by_collection is None
+    assert outcomes_of(state) == {Outcome.COMPLETE: 2, Outcome.PURGED: 1}
+    summary = state.ledger.summaries()[only_shard(state)]
+    assert summary.outcomes == {"complete": 2, "purged": 1}
+    assert_sound(state)
+    assert left_to_do(state) == []
+    assert (await purge(state, [second])).done == {}, "a second order has nothing to do"
+    assert fault.shown == 0
 
 
 def outcomes_of(state: BackfillState) -> dict[Outcome, int]:
@@ -136,46 +173,44 @@ async def test_delisted_and_listed_again(folder: Path, network: LocalNetwork) ->
     assert fault.shown == 0
 
 
-async def test_single_records_go_and_the_rest_stays(folder: Path, network: LocalNetwork) -> None:
+async def test_single_records_go_and_the_rest_stays(network: LocalNetwork, state: BackfillState) -> None:
     first, second, third = network.dids
-    with state_of(folder, network, **SETTINGS) as state:
-        await run_all(state)
-        rows, before = by_uri(all_rows(state)), fold_of(state).dids
-        (like, *_), (broken,) = uris_of(state, first, "like"), uris_of(state, second, None)
-        never_there = f"at://{third}/app.bsky.feed.like/nothing"
-        await purge(state, [], [like, broken, never_there])
-        assert by_uri(all_rows(state)) == {
-            name: kept
-            for name, some in rows.items()
-            if (kept := [row for row in some if row["uri"] not in (like, broken)])
-        }
-        after = fold_of(state)
-        assert after.purged == {like, broken, never_there}
-        one, two = after.dids[first][0], after.dids[second][0]
-        likes = before[first][0].records_by_type["like"]
-        assert one.records_by_type == before[first][0].records_by_type | {"like": likes - 1}
-        assert (one.outcome, one.rev, one.quarantined) == (Outcome.COMPLETE, before[first][0].rev, 1)
-        assert (two.quarantined, two.records_by_type) == (0, before[second][0].records_by_type)
-        assert after.dids[third] == before[third], "of which nothing was there"
-        assert item_of(state, first).result == one.for_ledger
-        assert_sound(state)
-        assert left_to_do(state) == []
+    rows, before = by_uri(all_rows(state)), fold_of(state).dids
+    (like, *_), (broken,) = uris_of(state, first, "like"), uris_of(state, second, None)
+    never_there = f"at://{third}/app.bsky.feed.like/nothing"
+    await purge(state, [], [like, broken, never_there])
+    assert by_uri(all_rows(state)) == {
+        name: kept for name, some in rows.items() if (kept := [row for row in some if row["uri"] not in (like, broken)])
+    }
+    after = fold_of(state)
+    assert after.purged == {like, broken, never_there}
+    one, two = after.dids[first][0], after.dids[second][0]
+    likes = before[first][0].records_by_type["like"]
+    assert one.records_by_type == before[first][0].records_by_type | {"like": likes - 1}
+    assert before[first][0].tree
+    assert not one.tree, "it says how many rows there were"
+    assert (one.outcome, one.rev, one.quarantined) == (Outcome.COMPLETE, before[first][0].rev, 1)
+    assert (two.quarantined, two.records_by_type) == (0, before[second][0].records_by_type)
+    assert after.dids[third] == before[third], "of which nothing was there"
+    assert item_of(state, first).result == one.for_ledger
+    assert_sound(state)
+    assert left_to_do(state) == []
 
 
-async def test_a_purged_record_never_comes_back(folder: Path, network: LocalNetwork) -> None:
+async def test_a_purged_record_never_comes_back(folder: Path, changing: LocalNetwork) -> None:
     """By a delta, a retry, a new scope; not when it was edited since either."""
-    first, second, third = network.dids
-    with state_of(folder, network, **SETTINGS) as state:
+    first, second, third = changing.dids
+    with state_of(folder, changing, **SETTINGS) as state:
         await run_all(state)
         kept, edited = uris_of(state, first, "like")[:2]
         (broken,) = uris_of(state, second, None)
         purged = {kept, edited, broken}
         await purge(state, [], [kept, edited, broken])
 
-        await network.control.add({"did": first, "records": [LIKE]})
+        await changing.control.add({"did": first, "records": [LIKE]})
         body = {"did": first, "collection": "app.bsky.feed.like", "rkey": edited.rpartition("/")[2]}
-        await network.control.edit(body | {"record": LIKE["record"] | {"createdAt": "2026-01-01T00:00:00Z"}})
-        await network.control.add({"did": second, "records": [LIKE]})
+        await changing.control.edit(body | {"record": LIKE["record"] | {"createdAt": "2026-01-01T00:00:00Z"}})
+        await changing.control.add({"did": second, "records": [LIKE]})
         came = await run_all(state, refresh=True)
         assert came.outcomes == {first: "complete", second: "complete", third: "unchanged"}
         assert not purged & all_uris(state)
@@ -186,7 +221,7 @@ async def test_a_purged_record_never_comes_back(folder: Path, network: LocalNetw
         assert not purged & all_uris(state)
         assert len(uris_of(state, first, "like")) == fold_of(state).dids[first][0].records_by_type["like"]
         assert_sound(state)
-    with state_of(folder, network, **OTHER_SCOPE) as state:
+    with state_of(folder, changing, **OTHER_SCOPE) as state:
         assert set((await run_all(state)).outcomes.values()) == {"complete"}
         assert not purged & all_uris(state)
         assert fold_of(state).dids[second][0].quarantined == 0
@@ -197,16 +232,16 @@ def all_uris(state: BackfillState) -> set[str]:
     return {row["uri"] for rows in all_rows(state).values() for row in rows}
 
 
-async def test_named_before_they_are_known(folder: Path, network: LocalNetwork) -> None:
+async def test_named_before_they_are_known(folder: Path, changing: LocalNetwork) -> None:
     """An order about strangers stands: they are kept out from the first fetch on."""
-    first, second, third = network.dids
-    with state_of(folder, network, [first], **SETTINGS) as state:
+    first, second, third = changing.dids
+    with state_of(folder, changing, [first], **SETTINGS) as state:
         await run_all(state)
         record = f"at://{third}/app.bsky.feed.like/3kpurged"
-        await network.control.add({"did": third, "records": [LIKE | {"rkey": "3kpurged"}]})
+        await changing.control.add({"did": third, "records": [LIKE | {"rkey": "3kpurged"}]})
         assert (await purge(state, [second], [record])).done == {}
-    fault = await never_asked(network, second)
-    with state_of(folder, network, **SETTINGS) as state:
+    fault = await never_asked(changing, second)
+    with state_of(folder, changing, **SETTINGS) as state:
         assert (await run_all(state)).outcomes == {first: "complete", second: "purged", third: "complete"}
         assert authors_on_disk(state) == {first, third}
         assert record not in all_uris(state)
@@ -239,48 +274,44 @@ async def test_accounts_without_a_host(folder: Path) -> None:
             assert_sound(state)
 
 
-async def test_an_order_alone_is_work_and_the_next_run_does_it(folder: Path, network: LocalNetwork) -> None:
+async def test_an_order_alone_is_work_and_the_next_run_does_it(network: LocalNetwork, state: BackfillState) -> None:
     """Whoever purges dies right after the order: that is where it stands."""
     first, second, _ = network.dids
-    with state_of(folder, network, **SETTINGS) as state:
-        await run_all(state)
-        shard = only_shard(state)
-        order(state, [second], uris_of(state, first, "like")[:1])
-        assert verify_backfill(state) == [
-            f"{shard}: a purge has not been carried out here; the next run does it, or `backfill purge`"
-        ]
-        assert left_to_do(state) == [shard]
-        asked = network.pds_requests()
-        await finish(state)
-        assert network.pds_requests() == asked
-        assert second not in authors_on_disk(state)
-        assert_sound(state)
-        assert left_to_do(state) == []
+    shard = only_shard(state)
+    order(state, [second], uris_of(state, first, "like")[:1])
+    assert verify_backfill(state) == [
+        f"{shard}: a purge has not been carried out here; the next run does it, or `backfill purge`"
+    ]
+    assert left_to_do(state) == [shard]
+    asked = network.pds_requests()
+    await finish(state)
+    assert network.pds_requests() == asked
+    assert second not in authors_on_disk(state)
+    assert_sound(state)
+    assert left_to_do(state) == []
 
 
-async def test_while_somebody_works_on_the_shard_it_waits(folder: Path, network: LocalNetwork) -> None:
+async def test_while_somebody_works_on_the_shard_it_waits(network: LocalNetwork, state: BackfillState) -> None:
     second = network.dids[1]
-    with state_of(folder, network, **SETTINGS) as state:
-        await run_all(state)
-        shard = only_shard(state)
-        with held(state, shard) as owner:
-            done = await purge(state, [second])
-        assert done.done == {}
-        assert owner in done.held[shard]
-        assert second in authors_on_disk(state)
-        assert left_to_do(state) == [shard]
-        await finish(state)
-        assert second not in authors_on_disk(state)
-        assert_sound(state)
+    shard = only_shard(state)
+    with held(state, shard) as owner:
+        done = await purge(state, [second])
+    assert done.done == {}
+    assert owner in done.held[shard]
+    assert second in authors_on_disk(state)
+    assert left_to_do(state) == [shard]
+    await finish(state)
+    assert second not in authors_on_disk(state)
+    assert_sound(state)
 
 
-async def test_an_order_given_during_a_run_is_carried_out_by_it(folder: Path, network: LocalNetwork) -> None:
+async def test_an_order_given_during_a_run_is_carried_out_by_it(folder: Path, changing: LocalNetwork) -> None:
     """Of one account that has just been fetched, one that is still to come, and a record of each."""
-    first, second, third = network.dids
+    first, second, third = changing.dids
     keys = [f"at://{did}/app.bsky.feed.like/3kpurged" for did in (first, third)]
     for did in (first, third):
-        await network.control.add({"did": did, "records": [LIKE | {"rkey": "3kpurged"}]})
-    with state_of(folder, network, **SETTINGS) as state:
+        await changing.control.add({"did": did, "records": [LIKE | {"rkey": "3kpurged"}]})
+    with state_of(folder, changing, **SETTINGS) as state:
         await run_all(state)
         refetch_all(state)
         given = []
@@ -300,16 +331,16 @@ async def test_an_order_given_during_a_run_is_carried_out_by_it(folder: Path, ne
 async def test_killed_at_every_step_a_retry_mark_lives(folder: Path, network: LocalNetwork) -> None:
     """The new counts of an account answer no mark: who asked for its repo again gets it."""
     first = network.dids[0]
-    base = folder / "base"
-    base.mkdir()
-    with state_of(base, network, **(SETTINGS | {"record_types": ["app.bsky.feed.like"]})) as state:
+    likes = folder / "likes"
+    likes.mkdir()
+    with state_of(likes, network, **(SETTINGS | {"record_types": ["app.bsky.feed.like"]})) as state:
         await run_all(state)
         like, *_ = uris_of(state, first, "like")
         shard, seq = only_shard(state), item_of(state, first).seq
         state.ledger.mark_for_retry(shard, {first: seq})
         order(state, [], [like])
     for steps in range(STEPS_MAX):
-        with copied(base, folder / f"copy-{steps}") as state:
+        with copied(likes, folder / f"copy-{steps}") as state:
             doomed, life = mortal(state, steps)
             try:
                 await carry_out_orders(doomed)
@@ -327,118 +358,73 @@ async def test_killed_at_every_step_a_retry_mark_lives(folder: Path, network: Lo
 
 
 async def test_many_are_purged_in_several_entries(
-    folder: Path, network: LocalNetwork, monkeypatch: pytest.MonkeyPatch
+    network: LocalNetwork, state: BackfillState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rewriting, "PURGED_PER_ENTRY", 2)
     first, second, third = network.dids
-    with state_of(folder, network, **SETTINGS) as state:
-        await run_all(state)
-        before = fold_of(state).seq
-        uris = [*uris_of(state, first, "like"), *uris_of(state, third, None)]
-        strangers = [f"at://{third}/app.bsky.feed.like/{number}" for number in range(5)]
-        await purge(state, [second], [*uris, *strangers])
-        entries = [entry for entry in entries_of(state, only_shard(state), before) if entry.purged]
-        names = len(uris) + len(strangers)
-        assert [len(entry.purged) for entry in entries] == [1, *[2] * (names // 2), *[1] * (names % 2)]
-        assert {name for entry in entries for name in entry.purged} == {second, *uris, *strangers}
-        assert not set(uris) & all_uris(state)
-        assert_sound(state)
-
-
-def test_entries_are_cut_by_what_they_weigh(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rewriting, "OUTCOMES_BYTES", 10)
-    assert list(rewriting.cut([3, 3, 3, 3, 12, 1], 99, int)) == [[3, 3, 3], [3], [12], [1]]
-    assert list(rewriting.cut([1, 1, 1], 2, int)) == [[1, 1], [1]]
-    assert list(rewriting.cut([], 2, int)) == []
+    before = fold_of(state).seq
+    uris = [*uris_of(state, first, "like"), *uris_of(state, third, None)]
+    strangers = [f"at://{third}/app.bsky.feed.like/{number}" for number in range(5)]
+    await purge(state, [second], [*uris, *strangers])
+    entries = [entry for entry in entries_of(state, only_shard(state), before) if entry.purged]
+    names = len(uris) + len(strangers)
+    assert [len(entry.purged) for entry in entries] == [1, *[2] * (names // 2), *[1] * (names % 2)]
+    assert {name for entry in entries for name in entry.purged} == {second, *uris, *strangers}
+    assert not set(uris) & all_uris(state)
+    assert_sound(state)
 
 
 @pytest.mark.parametrize("damage", [flip, remove], ids=["flipped", "missing"])
 async def test_an_order_that_is_damaged_stops_every_run_until_it_is_mended(
-    folder: Path, network: LocalNetwork, damage: object
+    network: LocalNetwork, state: BackfillState, damage: object
 ) -> None:
     """Without it, what was purged would be fetched again."""
     first, second, _ = network.dids
-    with state_of(folder, network, **SETTINGS) as state:
-        await run_all(state)
-        like, *_ = uris_of(state, first, "like")
-        await purge(state, [second], [like])
-        order(state, ["did:plc:nobody"])
-        for number in (1, 2):
-            damage(state, f"purges/{number:06d}.json")  # type: ignore[operator]
-            if number == 1:
-                (problem,) = verify_backfill(state)
-                assert "purges/000001.json" in problem
-                refetch_all(state)
-                with pytest.raises(StateError, match=r"purges/000001\.json .*; bring it back from a backup, or"):
-                    await run_all(state)
-        done = await repair(state)
-        assert sorted(done.orders) == ([1, 2] if damage is flip else [1])
-        assert_sound(state)
-        assert set((await run_all(state, refresh=True)).outcomes.values()) == {"complete", "purged"}
-        assert like not in all_uris(state)
-        assert_sound(state)
-        assert (await repair(state)).orders == {}
+    like, *_ = uris_of(state, first, "like")
+    await purge(state, [second], [like])
+    order(state, ["did:plc:nobody"])
+    for number in (1, 2):
+        damage(state, f"purges/{number:06d}.json")  # type: ignore[operator]
+        if number == 1:
+            (problem,) = verify_backfill(state)
+            assert "purges/000001.json" in problem
+            refetch_all(state)
+            with pytest.raises(StateError, match=r"purges/000001\.json .*; bring it back from a backup, or"):
+                await run_all(state)
+    done = await repair(state)
+    assert sorted(done.orders) == ([1, 2] if damage is flip else [1])
+    assert_sound(state)
+    assert set((await run_all(state, refresh=True)).outcomes.values()) == {"complete", "purged"}
+    assert like not in all_uris(state)
+    assert_sound(state)
+    assert (await repair(state)).orders == {}
 
 
-async def test_orders_that_are_all_gone_are_written_again_from_the_logs(folder: Path, network: LocalNetwork) -> None:
+async def test_orders_that_are_all_gone_are_written_again_by_the_logs(
+    network: LocalNetwork, state: BackfillState
+) -> None:
     first, second, _ = network.dids
-    with state_of(folder, network, **SETTINGS) as state:
-        await run_all(state)
-        like, *_ = uris_of(state, first, "like")
-        await purge(state, [second], [like])
-        remove(state, "purges/000001.json")
-        said = f"purges/: {only_shard(state)} has purged"
-        assert [problem.split(",")[0] for problem in verify_backfill(state)] == [f"{said} {like}", f"{said} {second}"]
-        assert list((await repair(state)).orders) == [1]
-        assert_sound(state)
+    like, *_ = uris_of(state, first, "like")
+    await purge(state, [second], [like])
+    remove(state, "purges/000001.json")
+    said = f"purges/: {only_shard(state)} has purged"
+    assert [problem.split(",")[0] for problem in verify_backfill(state)] == [f"{said} {like}", f"{said} {second}"]
+    assert list((await repair(state)).orders) == [1]
+    assert_sound(state)
 
 
-async def test_rows_in_a_part_that_is_lost(folder: Path, network: LocalNetwork) -> None:
+async def test_rows_in_a_part_that_is_lost(network: LocalNetwork, state: BackfillState) -> None:
     first, second, third = network.dids
-    with state_of(folder, network, **SETTINGS) as state:
-        await run_all(state)
-        rows = rows_in(state)
-        path = next(path for path, live in fold_of(state).parts.items() if live.part.record_type == "like")
-        flip(state, path)
-        with pytest.raises(StateError, match="`backfill repair`"):
-            await purge(state, [first])
-        assert only_shard(state) in left_to_do(state)
-        done = await repair(state)
-        assert done.shards[only_shard(state)].lost_parts.keys() == {path}
-        assert first not in authors_on_disk(state), "a repair ends with what was ordered"
-        await finish(state)
-        assert rows_in(state) == {row for row in rows if first not in row[0]}
-        assert {second, third} == authors_on_disk(state)
-        assert_sound(state)
-
-
-@pytest.mark.parametrize(
-    ("dids", "uris", "said"),
-    [
-        ([], [], "nothing to purge: name accounts with --did or records with --uri"),
-        (["alice.example"], [], r"'alice.example' is not a DID \(did:plc:… or did:web:…\)"),
-        (["did:plc:a", "at://did:plc:a"], [], "'at://did:plc:a' is not a DID"),
-        ([""], [], "'' is not a DID"),
-        ([" did:plc:a"], [], "' did:plc:a' is not a DID"),
-        ([], ["did:plc:a"], "'did:plc:a' is not the AT URI of a record: at://<did>/<collection>/<rkey>"),
-        ([], ["at://did:plc:a"], "'at://did:plc:a' is not the AT URI of a record"),
-        ([], ["at://did:plc:a/app.bsky.feed.post"], "is not the AT URI of a record"),
-        ([], ["at://did:plc:a/app.bsky.feed.post/"], "is not the AT URI of a record"),
-        ([], ["at://did:plc:a//3k"], "is not the AT URI of a record"),
-        ([], ["at://did:plc:a/app.bsky.feed.post/3k/x"], "is not the AT URI of a record"),
-        ([], ["at://did:plc:a/app.bsky.feed.post/3k#text"], "is not the AT URI of a record"),
-        ([], ["at://did:plc:a/app.bsky.feed.post/3k "], "is not the AT URI of a record"),
-        ([], ["at://alice.example/app.bsky.feed.post/3k"], "is not the AT URI of a record"),
-        ([], ["https://bsky.app/profile/alice.example/post/3k"], "is not the AT URI of a record"),
-        (["did:plc:a"], ["at://did:plc:a/app.bsky.feed.post/3k", "x"], "'x' is not the AT URI of a record"),
-    ],
-)
-def test_what_can_not_be_purged_is_refused_in_one_sentence(dids: list[str], uris: list[str], said: str) -> None:
-    with pytest.raises(UsageError, match=said) as caught:
-        check_purge(dids, uris)
-    assert "\n" not in str(caught.value)
-
-
-def test_what_can_be_purged() -> None:
-    check_purge(["did:plc:a", "did:web:a.example%3A443"], ["at://did:web:a.example/com.example.thing/self"])
-    check_purge([], ["at://did:plc:a/odd/.."])
+    rows = rows_in(state)
+    path = next(path for path, live in fold_of(state).parts.items() if live.part.record_type == "like")
+    flip(state, path)
+    with pytest.raises(StateError, match="`backfill repair`"):
+        await purge(state, [first])
+    assert only_shard(state) in left_to_do(state)
+    done = await repair(state)
+    assert done.shards[only_shard(state)].lost_parts.keys() == {path}
+    assert first not in authors_on_disk(state), "a repair ends with what was ordered"
+    await finish(state)
+    assert rows_in(state) == {row for row in rows if first not in row[0]}
+    assert {second, third} == authors_on_disk(state)
+    assert_sound(state)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from backfill_dagster.errors import StateError
 from backfill_dagster.localnet import Fault, LocalNetwork
 from backfill_dagster.model import Outcome
 from backfill_dagster.state import BackfillState
@@ -134,6 +135,22 @@ async def test_a_record_is_purged_in_the_shard_that_its_account_left(folder: Pat
         assert like not in all_uris(state)
         assert_sound(state)
         assert left_to_do(state) == []
+
+
+async def test_a_shard_that_is_damaged_keeps_no_other_from_its_purge(folder: Path, network: LocalNetwork) -> None:
+    one, other = (host.dids[0] for host in network.hosts)
+    with state_of(folder, network, **SETTINGS) as state:
+        await run_all(state)
+        damaged = min(shard_keys(state))
+        kept = one if one in fold_of(state, damaged).dids else other
+        cut_short(state, state.log(damaged).key(2))
+        with pytest.raises(StateError, match=r"00000002\.json can't be read"):
+            await purge(state, [one, other])
+        assert authors_on_disk(state) == set(network.dids) - ({one, other} - {kept})
+        assert (await repair(state)).left > 0
+        await run_all(state)
+        assert authors_on_disk(state) == set(network.dids) - {one, other}
+        assert_sound(state)
 
 
 @pytest.mark.parametrize("loses", ["entry", "part"])

@@ -182,11 +182,13 @@ async def test_rows_whose_outcome_is_lost_stay_until_there_are_new_ones(
     """The entry that fetched them is void, a later rewrite has copied them; the ledger knows of what scope they are."""
     with copied(base, folder / "copy") as state:
         shard, second = shard_of(state), dids_of(state)[1]
-        rows = rows_in(state)
+        rows, before = rows_in(state), fold_of(state, shard).dids[second][0]
+        assert before.handle
         remove(state, entry(state, 2))
         assert (await repair(state)).shards[shard].reopened == [second]
         result = fold_of(state, shard).dids[second][0]
-        assert (result.outcome, result.rows_scope) == (Outcome.PENDING, result.scope)
+        assert (result.outcome, result.rows_scope) == (Outcome.PENDING, before.rows_scope)
+        assert (result.handle, result.pds_endpoint) == (before.handle, before.pds_endpoint)
         assert rows_in(state) == rows
         await network.set_faults([Fault(kind="status", status=500, did=second)])
         await finish(state)
