@@ -39,7 +39,7 @@ def repair(config_path: Path, as_json: bool) -> int:
         click.echo(json.dumps(_json(done, restored), indent=2))
     else:
         _say(config_path, done, restored)
-    return EXIT_LEFT if done.held or done.left else 0
+    return EXIT_LEFT if done.held or done.left or done.orders else 0
 
 
 async def _repair(state: BackfillState) -> Repaired:
@@ -56,7 +56,10 @@ def _say(config_path: Path, done: Repaired, restored: bool) -> None:
         for line in _lines(one):
             click.echo(f"{key}: {line}")
     for number, problem in done.orders.items():
-        click.echo(f"purge order {number} {problem}: written again, as far as the shards' logs know it")
+        click.echo(
+            f"purge order {number} {problem}: written again from what is legible and what the shards have carried out; "
+            f"see `backfill purge {config_path} --list`, and purge again what is missing there"
+        )
     for key, why in done.held.items():
         click.echo(f"left out {key}: {why}")
     if not restored and done == Repaired():

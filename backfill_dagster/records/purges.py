@@ -25,6 +25,7 @@ from backfill_dagster.store.base import ObjectStore
 PREFIX = "purges/"
 
 _KEY = re.compile(r"purges/([0-9]{6,})\.json")
+_NAMED = re.compile(r'"((?:did:|at://did:)[^"\\\s]+)"')
 
 _RACE_TRIES_MAX = 100
 
@@ -117,6 +118,14 @@ class PurgeLog:
         """Number -> what is wrong with it, of the orders that are missing or can't be read. Raises StateError."""
         loaded = {number: self._load(number) for number in range(1, self._last() + 1)}
         return {number: found for number, found in loaded.items() if isinstance(found, str)}
+
+    def legible(self, number: int) -> set[str]:
+        """What can still be read of a damaged order: accounts and records that it seems to name."""
+        try:
+            text = self._store.get(purge_key(number)).decode("utf-8", "replace")
+        except ObjectMissingError:
+            return set()
+        return set(_NAMED.findall(text))
 
     def put_again(self, order: Purge) -> None:
         """Write an order over one that can't be read. Raises StateError when the store refuses."""

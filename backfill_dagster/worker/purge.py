@@ -96,17 +96,19 @@ def _where_open(
 
 
 def restore_orders(state: BackfillState, keys: Iterable[str]) -> dict[int, str]:
-    """Write orders again that are lost or can't be read, from what the logs of these shards say was purged.
+    """Write orders again that are lost or can't be read, from what is legible and what the logs say was purged.
+
+    Rather too much than too little: a name with a flipped bit is nobody's.
 
     Returns:
-        Number -> what was wrong. An order that no shard had carried out is known to nobody any more.
+        Number -> what was wrong. What is neither legible nor known to a shard has to be ordered again by a person.
 
     Raises:
         StateError: the store refuses.
     """
     log = PurgeLog(state.store)
     problems = log.damaged()
-    lost = _purged_somewhere(state, keys)
+    lost = _purged_somewhere(state, keys).union(*map(log.legible, problems))
     if not problems:
         known = Purges.of(log.read())
         lost -= known.dids | known.uris
