@@ -185,7 +185,7 @@ def overtaken(state: BackfillState, planned: Sequence[PlannedDid], fold: Fold, s
     found: set[str] = set()
     for results in _outcomes_elsewhere(state, back, shard).values():
         for did, result in results.items():
-            if _has_rows(result) and (result.last_complete_rev or "") > (fold.dids[did][0].last_complete_rev or ""):
+            if _has_rows(result) and (result.fetched_at or "") > (fold.dids[did][0].fetched_at or ""):
                 found.add(did)
     return sorted(found)
 
@@ -209,12 +209,11 @@ def _replaces(result: RepoOutcome, old: RepoOutcome) -> bool:
     """Whether a later shard's outcome ends the rows that an earlier one has."""
     if result.outcome is Outcome.PURGED:
         return True
+    # Times and not revs: a host may have taken in an older state of the repo, and it counts from then on.
     if result.outcome.is_terminal and result.outcome is not Outcome.MOVED and result.scope != old.rows_scope:
-        return True  # another scope, and the attempt in it has ended
-    is_complete = not result.outcome.needs_attention
-    if is_complete and result.last_complete_rev is None:
-        return True  # repos of version 2 have no rev
-    return (is_complete or _has_rows(result)) and (result.last_complete_rev or "") >= (old.last_complete_rev or "")
+        return (result.finished_at or "") > (old.finished_at or "")  # the attempt in another scope has ended
+    has_repo = not result.outcome.needs_attention or _has_rows(result)
+    return has_repo and (result.fetched_at or "") >= (old.fetched_at or "")
 
 
 def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardStanding]:

@@ -176,6 +176,7 @@ class ShardBatches:
                 repo_bytes=before.repo_bytes,
                 records_seen_by_collection=before.records_seen_by_collection,
                 undated=before.undated,
+                fetched_at=before.fetched_at,
                 tree=before.tree,
             )
         if result.outcome.is_terminal and before.rows_scope != self._wanted.scope:

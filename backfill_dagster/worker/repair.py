@@ -154,13 +154,13 @@ def read_what_is_left(log: ShardLog, ledger: Ledger, summed_up: int) -> tuple[Me
         ledger: the index.
         summed_up: the entry that the shard's summary is as of.
     """
+    indexed = (*ledger.seqs(log.shard).values(), summed_up)  # before the log, which a successor may be writing to
     last = log.last_seq()
-    known = [seq for seq in (*ledger.seqs(log.shard).values(), summed_up) if seq <= last + AHEAD_MAX]
-    newest = max(known, default=0)
+    newest = max((seq for seq in indexed if seq <= last + AHEAD_MAX), default=0)
     cut_off = dict.fromkeys(range(last + 1, newest + 1), f"is missing: the ledger knows entry {newest}")
-    problems = log.damaged() | cut_off
+    said = cut_off | log.damaged()
     log.fill(max(newest, last))
-    mended = Mended(voids=log.damaged() | problems)
+    mended = Mended(voids={seq: said.get(seq, problem) for seq, problem in log.damaged().items()})
     whole = log.read(voids=mended.voids.keys(), whole=True)
     mended.snapshots = len(log.bad_snapshots(whole))
     if mended.snapshots or mended.voids:

@@ -243,7 +243,7 @@ def test_somebody_moved_and_the_old_rows_are_still_there(state: BackfillState) -
     assert verify_backfill(state) == [], "until the new shard has it, the old rows are all there is"
     log = state.log(other)
     sealed = log.seal(log.read(), epoch=1, run_id="x")
-    there = RepoOutcome(did=did, outcome=Outcome.COMPLETE, scope=result.scope)
+    there = RepoOutcome(did=did, outcome=Outcome.COMPLETE, scope=result.scope, fetched_at=result.fetched_at)
     done = log.append(sealed, epoch=1, run_id="x", scope=result.scope, refresh=0, dids={did: there})
     state.ledger.put([LedgerItem(backfill="study", shard=other, seq=done.seq, result=there)])
     assert verify_backfill(state) == [

@@ -191,7 +191,7 @@ def assert_same_but_fetched_at(rows: object, others: object) -> None:
 async def test_killed_at_every_step(folder: Path, network: LocalNetwork) -> None:
     likes = folder / "likes"
     likes.mkdir()
-    with state_of(likes, network, network.dids[:2], **(MANY_PARTS | {"record_types": ["app.bsky.feed.like"]})) as state:
+    with state_of(likes, network, **(MANY_PARTS | {"record_types": ["app.bsky.feed.like"]})) as state:
         await run_all(state)
         rows, old_parts = by_uri(all_rows(state)), len(fold_of(state).parts)
     for steps in range(STEPS_MAX):

@@ -209,10 +209,7 @@ async def test_moved_in_another_scope(folder: Path, street: Street) -> None:
     ("fault", "outcome", "stay"),
     [
         ({"kind": "status", "status": 401}, "http_error", True),
-        pytest.param(
-            *(refusal("RepoDeactivated"), "deactivated", False),
-            marks=pytest.mark.xfail(strict=True, reason="only a shard that has the repo ends rows of another scope"),
-        ),
+        (refusal("RepoDeactivated"), "deactivated", False),
         (None, "complete", False),
     ],
     ids=["not ended", "ended without a repo", "ended with it"],
