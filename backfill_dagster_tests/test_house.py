@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ast
+import importlib.metadata
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from backfill_dagster_tests.repository import ROOT, files, named
 
@@ -100,6 +102,17 @@ def test_packages_are_pinned_by_hash_and_say_no_index() -> None:
     for pin in pins:
         assert re.match(r"[a-z0-9][a-z0-9._-]*(?:\[[a-z0-9,_-]+\])?==\S+", pin, re.I), pin.splitlines()[0]
         assert "--hash=sha256:" in pin, pin.splitlines()[0]
+
+
+def test_what_is_wanted_with_extras_is_pinned_with_them() -> None:
+    """Else pip looks for the newest release before it looks at the pin, and refuses it for want of a hash."""
+    pinned = re.findall(r"(?m)^([a-z0-9._-]+)\[[a-z0-9,_-]+\]==", (ROOT / "constraints.txt").read_text())
+    wanted = set()
+    for distribution in importlib.metadata.distributions():
+        for requirement in map(Requirement, distribution.requires or ()):
+            if requirement.extras and (requirement.marker is None or requirement.marker.evaluate({"extra": ""})):
+                wanted.add(requirement.name.lower())
+    assert wanted == set(pinned)
 
 
 def test_make_help_lists_every_target() -> None:

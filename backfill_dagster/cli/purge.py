@@ -34,7 +34,7 @@ from backfill_dagster.worker.upkeep import Upkeep
 def purge(
     config_path: Path, dids: tuple[str, ...], uris: tuple[str, ...], reason: str, only_list: bool, as_json: bool
 ) -> int:
-    """Remove accounts or records everywhere, and never fetch them again.
+    """Remove accounts or records everywhere, and keep them out.
 
     There is no way back. The order goes into an audit first; a shard that somebody works on carries it out with its
     next run (exit 3 until then). Backups, exports and copies are not reached.

@@ -21,9 +21,10 @@ from backfill_dagster.standing import all_standings
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.planning import plan_backfill
 from backfill_dagster.worker.retry import mark_for_retry
+from backfill_dagster_tests.net.virtual_time import InstantTime
 from backfill_dagster_tests.road import expected_rows, rows_by_author
 from backfill_dagster_tests.worker.refreshes import left_to_do, run
-from backfill_dagster_tests.worker.telling import Told, scope_of, told
+from backfill_dagster_tests.worker.telling import Told, scope_of, state_at, told
 from backfill_dagster_tests.worker.tiny import assert_sound, run_one, state_of, tiny
 
 LIKES = {"record_types": ["app.bsky.feed.like"]}
@@ -184,6 +185,22 @@ async def test_shards_that_are_run_one_by_one(folder: Path, street: Street) -> N
         await run_one(state, street.keys[A])
         assert street.seen(state) == {B: rows}
         assert street.said(state)[A][1:] == (0, False)
+        assert_sound(state)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_that_jumps_between_the_old_host_and_the_new_one(
+    folder: Path, street: Street, hours: int
+) -> None:
+    time, rows = InstantTime(), street.rows
+    with state_at(folder, street.network, time) as state:
+        await run(state)
+        await street.move()
+        await run(state, refresh=True)
+        time.now += hours * 3600
+        await run(state)
+        assert street.of_mover(state) == Told("complete", rows, 6, 1, "old", 1)
+        assert street.seen(state) == {B: rows}
         assert_sound(state)
 
 

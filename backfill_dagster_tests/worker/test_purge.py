@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from backfill_dagster.errors import StateError
 from backfill_dagster.localnet import LocalNetwork
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome
 from backfill_dagster.plan import PlanStore
@@ -26,7 +25,6 @@ from backfill_dagster_tests.worker.tiny import (
     fold_of,
     item_of,
     only_shard,
-    rows_in,
     run_one,
     state_of,
     tiny,
@@ -36,21 +34,19 @@ from backfill_dagster_tests.worker.upkeep import (
     LIKE,
     STEPS_MAX,
     all_rows,
+    all_uris,
     authors_on_disk,
     by_uri,
     carry_out_orders,
     copied,
     entries_of,
     finish,
-    flip,
     held,
     left_to_do,
     never_asked,
     order,
     own_locks,
     purge,
-    remove,
-    repair,
     scope_of,
     uris_of,
 )
@@ -228,10 +224,6 @@ async def test_a_purged_record_never_comes_back(folder: Path, changing: LocalNet
         assert_sound(state)
 
 
-def all_uris(state: BackfillState) -> set[str]:
-    return {row["uri"] for rows in all_rows(state).values() for row in rows}
-
-
 async def test_named_before_they_are_known(folder: Path, changing: LocalNetwork) -> None:
     """An order about strangers stands: they are kept out from the first fetch on."""
     first, second, third = changing.dids
@@ -371,60 +363,4 @@ async def test_many_are_purged_in_several_entries(
     assert [len(entry.purged) for entry in entries] == [1, *[2] * (names // 2), *[1] * (names % 2)]
     assert {name for entry in entries for name in entry.purged} == {second, *uris, *strangers}
     assert not set(uris) & all_uris(state)
-    assert_sound(state)
-
-
-@pytest.mark.parametrize("damage", [flip, remove], ids=["flipped", "missing"])
-async def test_an_order_that_is_damaged_stops_every_run_until_it_is_mended(
-    network: LocalNetwork, state: BackfillState, damage: object
-) -> None:
-    """Without it, what was purged would be fetched again."""
-    first, second, _ = network.dids
-    like, *_ = uris_of(state, first, "like")
-    await purge(state, [second], [like])
-    order(state, ["did:plc:nobody"])
-    for number in (1, 2):
-        damage(state, f"purges/{number:06d}.json")  # type: ignore[operator]
-        if number == 1:
-            (problem,) = verify_backfill(state)
-            assert "purges/000001.json" in problem
-            refetch_all(state)
-            with pytest.raises(StateError, match=r"purges/000001\.json .*; bring it back from a backup, or"):
-                await run_all(state)
-    done = await repair(state)
-    assert sorted(done.orders) == ([1, 2] if damage is flip else [1])
-    assert_sound(state)
-    assert set((await run_all(state, refresh=True)).outcomes.values()) == {"complete", "purged"}
-    assert like not in all_uris(state)
-    assert_sound(state)
-    assert (await repair(state)).orders == {}
-
-
-async def test_orders_that_are_all_gone_are_written_again_by_the_logs(
-    network: LocalNetwork, state: BackfillState
-) -> None:
-    first, second, _ = network.dids
-    like, *_ = uris_of(state, first, "like")
-    await purge(state, [second], [like])
-    remove(state, "purges/000001.json")
-    said = f"purges/: {only_shard(state)} has purged"
-    assert [problem.split(",")[0] for problem in verify_backfill(state)] == [f"{said} {like}", f"{said} {second}"]
-    assert list((await repair(state)).orders) == [1]
-    assert_sound(state)
-
-
-async def test_rows_in_a_part_that_is_lost(network: LocalNetwork, state: BackfillState) -> None:
-    first, second, third = network.dids
-    rows = rows_in(state)
-    path = next(path for path, live in fold_of(state).parts.items() if live.part.record_type == "like")
-    flip(state, path)
-    with pytest.raises(StateError, match="`backfill repair`"):
-        await purge(state, [first])
-    assert only_shard(state) in left_to_do(state)
-    done = await repair(state)
-    assert done.shards[only_shard(state)].lost_parts.keys() == {path}
-    assert first not in authors_on_disk(state), "a repair ends with what was ordered"
-    await finish(state)
-    assert rows_in(state) == {row for row in rows if first not in row[0]}
-    assert {second, third} == authors_on_disk(state)
     assert_sound(state)

@@ -17,7 +17,7 @@ from backfill_dagster_tests.worker.tiny import assert_sound, fold_of, item_of, r
 from backfill_dagster_tests.worker.upkeep import (
     BROKEN,
     LIKE,
-    all_rows,
+    all_uris,
     authors_on_disk,
     cut_short,
     entries_of,
@@ -50,10 +50,6 @@ def keys_of(state: BackfillState, network: LocalNetwork, did: str) -> tuple[str,
 async def moved(network: LocalNetwork, did: str) -> None:
     to = next(host.url for host in network.hosts if did not in host.dids)
     await network.control.move({"did": did, "to": to})
-
-
-def all_uris(state: BackfillState) -> set[str]:
-    return {row["uri"] for rows in all_rows(state).values() for row in rows}
 
 
 async def test_a_purged_record_does_not_move_along(folder: Path, network: LocalNetwork) -> None:

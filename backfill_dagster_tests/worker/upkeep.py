@@ -104,6 +104,11 @@ def uris_of(state: BackfillState, did: str, record_type: str | None) -> list[str
     return [row["uri"] for row in all_rows(state).get(record_type, []) if row["author"] == did]
 
 
+def all_uris(state: BackfillState) -> set[str]:
+    """Of every live row, those in quarantine too."""
+    return {row["uri"] for rows in all_rows(state).values() for row in rows}
+
+
 def authors_on_disk(state: BackfillState) -> set[str]:
     """Whose rows are in any file below records/ and quarantine/, live or not."""
     root = root_of(state)
