@@ -6,12 +6,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from backfill_dagster.ledger import ShardSummary
+from backfill_dagster.ledger import ShardSummary, items_behind
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, RepoOutcome, Shard, Wanted
 from backfill_dagster.plan import Plan
 from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.records.part_file import shard_and_epoch
+from backfill_dagster.records.part_file import part_name, shard_and_epoch
 from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.state import BackfillState
 
@@ -46,9 +46,11 @@ class ShardStanding:
 class PartFiles:
     """The files of parts that there were a moment ago.
 
+    They go by their names, which are never used twice: some file systems don't give folders back as they were written.
+
     Attributes:
-        sizes: key -> bytes of the published ones.
-        by_shard: shard -> keys, of those in staging too.
+        sizes: name -> bytes of the published ones.
+        by_shard: shard -> names, of those in staging too.
         staged: shards that have some there.
     """
 
@@ -64,13 +66,14 @@ class PartFiles:
         by_shard: dict[str, list[str]] = defaultdict(list)
         for info in (*published, *staged):
             if (named := shard_and_epoch(info.key)) is not None:
-                by_shard[named[0]].append(info.key)
+                by_shard[named[0]].append(part_name(info.key))
         waiting = frozenset(named[0] for info in staged if (named := shard_and_epoch(info.key)) is not None)
-        return cls({info.key: info.size for info in published}, by_shard, waiting)
+        return cls({part_name(info.key): info.size for info in published}, by_shard, waiting)
 
     def has_strays(self, shard: str, fold: Fold) -> bool:
         """Whether a shard has files that are to be published or swept."""
-        return shard in self.staged or any(key not in fold.parts for key in self.by_shard.get(shard, ()))
+        live = {part_name(path) for path in fold.parts}
+        return shard in self.staged or any(name not in live for name in self.by_shard.get(shard, ()))
 
 
 def shard_standing(
@@ -96,6 +99,7 @@ def shard_standing(
     is_finished = (summary.seq if summary else 0) == fold.seq
     lost = lost_parts(state, shard, fold, files.sizes)
     is_clean = not (has_rewrites(fold) or files.has_strays(shard, fold))
+    is_indexed = not items_behind(state.ledger, fold.dids, backfill=state.config.name, shard=shard)
     is_purged = not has_open_purges(fold, [one.did for one in planned], purges)
     return ShardStanding(
         shard=shard,
@@ -105,7 +109,7 @@ def shard_standing(
         pending=pending,
         left_behind=len(behind),
         lost_parts=lost,
-        has_work=pending > 0 or bool(behind) or lost > 0 or not (is_clean and is_purged and is_finished),
+        has_work=pending > 0 or bool(behind) or lost > 0 or not (is_clean and is_purged and is_finished and is_indexed),
     )
 
 
@@ -116,9 +120,9 @@ def lost_parts(state: BackfillState, shard: str, fold: Fold, sizes: Mapping[str,
         state: the opened state.
         shard: partition key.
         fold: its log.
-        sizes: key -> bytes of every file, listed a moment ago: a run can have published or replaced parts since.
+        sizes: name -> bytes of every file, listed a moment ago: a run can have published or replaced parts since.
     """
-    suspects = [path for path, live in fold.parts.items() if sizes.get(path) != live.part.bytes]
+    suspects = [path for path, live in fold.parts.items() if sizes.get(part_name(path)) != live.part.bytes]
     if not suspects:
         return 0
     now = state.log(shard).read().parts
@@ -167,9 +171,11 @@ def left_behind(state: BackfillState, plan: Plan, planned: Sequence[PlannedDid],
     given = plan.last_given({did for results in elsewhere.values() for did in results})
     found: set[str] = set()
     for other, results in elsewhere.items():
-        for did, result in results.items():
-            is_later = given.get((did, other), 0) > given.get((did, shard), 0)
-            if is_later and _replaces(result, fold.dids[did][0]):
+        marks = state.ledger.retry_marks(other)
+        for did, (result, seq) in results.items():
+            # A marked DID has come back there and waits to be fetched: what is said of it is of an earlier stay.
+            is_word_of_now = given.get((did, other), 0) > given.get((did, shard), 0) and marks.get(did) != seq
+            if is_word_of_now and _replaces(result, fold.dids[did][0]):
                 found.add(did)
     return sorted(found)
 
@@ -184,21 +190,23 @@ def overtaken(state: BackfillState, planned: Sequence[PlannedDid], fold: Fold, s
     back = [did for did in marked if _has_rows(fold.dids[did][0])]
     found: set[str] = set()
     for results in _outcomes_elsewhere(state, back, shard).values():
-        for did, result in results.items():
+        for did, (result, _) in results.items():
             if _has_rows(result) and (result.fetched_at or "") > (fold.dids[did][0].fetched_at or ""):
                 found.add(did)
     return sorted(found)
 
 
-def _outcomes_elsewhere(state: BackfillState, dids: Iterable[str], shard: str) -> dict[str, dict[str, RepoOutcome]]:
-    """Other shard -> DID -> what its log says; the ledger tells which shards to ask."""
+def _outcomes_elsewhere(
+    state: BackfillState, dids: Iterable[str], shard: str
+) -> dict[str, dict[str, tuple[RepoOutcome, int]]]:
+    """Other shard -> DID -> what its log says, and at which seq; the ledger tells which shards to ask."""
     asked: dict[str, list[str]] = defaultdict(list)
     for did in dids:
         for item in state.ledger.find(did):
             if item.shard != shard:
                 asked[item.shard].append(did)
     folds = {other: state.log(other).read().dids for other in asked}
-    return {other: {did: folds[other][did][0] for did in some if did in folds[other]} for other, some in asked.items()}
+    return {other: {did: folds[other][did] for did in some if did in folds[other]} for other, some in asked.items()}
 
 
 def _has_rows(result: RepoOutcome) -> bool:
@@ -209,11 +217,9 @@ def _replaces(result: RepoOutcome, old: RepoOutcome) -> bool:
     """Whether a later shard's outcome ends the rows that an earlier one has."""
     if result.outcome is Outcome.PURGED:
         return True
-    # Times and not revs: a host may have taken in an older state of the repo, and it counts from then on.
     if result.outcome.is_terminal and result.outcome is not Outcome.MOVED and result.scope != old.rows_scope:
-        return (result.finished_at or "") > (old.finished_at or "")  # the attempt in another scope has ended
-    has_repo = not result.outcome.needs_attention or _has_rows(result)
-    return has_repo and (result.fetched_at or "") >= (old.fetched_at or "")
+        return True  # the attempt in another scope has ended
+    return not result.outcome.needs_attention or _has_rows(result)
 
 
 def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardStanding]:

@@ -37,7 +37,7 @@ def status(config_path: Path, as_json: bool) -> int:
         click.echo(f"no DIDs are planned: `backfill plan {config_path}` reads the source")
     else:
         _print_status(config, standings, left)
-    return EXIT_LEFT if left else 0
+    return EXIT_LEFT if left or any(one.lost_parts for one in standings) else 0
 
 
 def _standings(config_path: Path) -> list[ShardStanding]:

@@ -39,12 +39,14 @@ class Ledger(Protocol):
         """The leases on this backfill's shards."""
         ...
 
-    def put(self, items: Sequence[LedgerItem], *, over_any: bool = False) -> None:
+    def put(self, items: Sequence[LedgerItem], *, over: Mapping[str, int] | None = None) -> None:
         """Write items; one whose shard and DID already stand at the same or a higher seq is left as it is.
 
         Args:
             items: of this backfill.
-            over_any: whatever stands: to mend what a sealed log proves wrong.
+            over: DID -> the seq of the item that is wrong and may be written over, whatever that seq is; items of other
+                DIDs only where there is none. For mending what a sealed log proves wrong: what somebody else has
+                written meanwhile stays.
 
         Raises:
             ValueError: an item of another backfill.

@@ -27,7 +27,7 @@ _PUT = (
     + ", ".join(f"{name} = excluded.{name}" for name in RESULT_COLUMNS if name not in ("backfill", "shard", "did"))
     + " WHERE excluded.seq > results.seq"
 )
-_PUT_OVER_ANY = _PUT.removesuffix(" WHERE excluded.seq > results.seq")
+_PUT_OVER = _PUT.removesuffix(" WHERE excluded.seq > results.seq") + " WHERE results.seq = ?"
 
 
 class SqliteLedger:
@@ -51,13 +51,16 @@ class SqliteLedger:
         """Leases in the same file."""
         return self._leases
 
-    def put(self, items: Sequence[LedgerItem], *, over_any: bool = False) -> None:
-        """Write items, all in one transaction, each only over a lower seq (or over anything)."""
+    def put(self, items: Sequence[LedgerItem], *, over: Mapping[str, int] | None = None) -> None:
+        """Write items, all in one transaction, each only over a lower seq (or exactly over the one in `over`)."""
         strangers = {item.backfill for item in items} - {self._backfill}
         if strangers:
             raise ValueError(f"items of {sorted(strangers)} for the ledger of {self._backfill}")
         if items:
-            self._file.write(_PUT_OVER_ANY if over_any else _PUT, (_row(item) for item in items))
+            if over is None:
+                self._file.write(_PUT, (_row(item) for item in items))
+            else:
+                self._file.write(_PUT_OVER, ([*_row(item), over.get(item.result.did)] for item in items))
 
     def items(self, shard: str) -> Iterator[LedgerItem]:
         """The shard's items by DID, page by page."""

@@ -38,9 +38,14 @@ def part_key(record_type: str | None, *, shard: str, seq: int, epoch: int, uniqu
     return f"{folder}/{shard}-{seq:08d}-{epoch}-{unique}.parquet"
 
 
+def part_name(key: str) -> str:
+    """The file name in the key of a part; unique by itself."""
+    return key.rsplit("/", 1)[-1]
+
+
 def shard_and_epoch(key: str) -> tuple[str, int] | None:
     """Shard and writer's epoch in the key of a part; None when it isn't one of ours."""
-    match = _PART_NAME.fullmatch(key.rsplit("/", 1)[-1])
+    match = _PART_NAME.fullmatch(part_name(key))
     return None if match is None else (match["shard"], int(match["epoch"]))
 
 

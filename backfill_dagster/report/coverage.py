@@ -13,6 +13,7 @@ from backfill_dagster.progress import live_rows, outcome_of, pending_dids
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.report.reasons import REASONS
 from backfill_dagster.scope import load_selection
+from backfill_dagster.standing import PartFiles, lost_parts
 from backfill_dagster.state import BackfillState
 
 EXAMPLES_MAX = 10
@@ -44,6 +45,7 @@ class Coverage:
         records_path: where the Parquet lies.
         dids: current DIDs of the plan.
         delisted: DIDs that have left the source; not counted anywhere else.
+        lost_parts: live parts that are missing or have another size: the rows in them are counted and are not there.
         left: DIDs that a run would fetch (or a plan look up): also those reopened by a refresh or `backfill retry`.
         outcomes: outcome -> DIDs.
         hosts: host -> outcome -> DIDs; DIDs without a host under `_unroutable`.
@@ -61,6 +63,7 @@ class Coverage:
     records_path: str
     dids: int = 0
     delisted: int = 0
+    lost_parts: int = 0
     left: int = 0
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     hosts: dict[str, Counter[Outcome]] = field(default_factory=lambda: defaultdict(Counter))
@@ -80,6 +83,7 @@ class Coverage:
             "records_path": self.records_path,
             "dids": self.dids,
             "delisted": self.delisted,
+            "lost_parts": self.lost_parts,
             "left": self.left,
             "outcomes": _names(self.outcomes),
             "hosts": {host: _names(counts) for host, counts in sorted(self.hosts.items())},
@@ -126,6 +130,7 @@ def build_coverage(state: BackfillState) -> Coverage:
         estimate=dict(plan.metadata.get("estimate", {})),
     )
     emptied = set(plan.shards())
+    files = PartFiles.of(state)
     for key, dids in plan.by_shard():
         emptied.discard(key)
         fold = state.log(key).read()
@@ -140,8 +145,11 @@ def build_coverage(state: BackfillState) -> Coverage:
         else:
             coverage.left += len(pending_dids(dids, fold, state.ledger.retry_marks(key), wanted))
         coverage.rows.update(live_rows(fold))
+        coverage.lost_parts += lost_parts(state, key, fold, files.sizes)
     for key in emptied:
-        coverage.rows.update(live_rows(state.log(key).read()))
+        fold = state.log(key).read()
+        coverage.rows.update(live_rows(fold))
+        coverage.lost_parts += lost_parts(state, key, fold, files.sizes)
     return coverage
 
 

@@ -7,6 +7,7 @@ from html import escape
 
 from backfill_dagster.model import Outcome
 from backfill_dagster.report.coverage import Coverage
+from backfill_dagster.report.markdown import lost_text
 from backfill_dagster.report.reasons import REASONS
 
 _STYLE = """
@@ -29,6 +30,7 @@ def render_html(coverage: Coverage) -> str:
         f"<p>{complete:,} of {coverage.dids:,} DIDs complete, {coverage.left:,} left to fetch, {gone:,} not to be had. "
         f"{coverage.rows.total():,} live rows in <code>{escape(coverage.records_path)}</code>. "
         f"<small>{escape(coverage.generated_at)}</small></p>",
+        *([f"<p><strong>{escape(lost_text(coverage))}</strong></p>"] if coverage.lost_parts else []),
         _bar(complete, coverage.left, gone),
         "<h2>Outcomes</h2>",
         _table(

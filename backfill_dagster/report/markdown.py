@@ -29,9 +29,19 @@ def render_markdown(coverage: Coverage) -> str:
         ),
         table(("record type", "live rows"), [(name, f"{rows:,}") for name, rows in coverage.rows.most_common()]),
     ]
+    if coverage.lost_parts:
+        parts.insert(1, f"**{lost_text(coverage)}**")
     if coverage.quarantined or coverage.undated:
         parts.append(f"{coverage.quarantined:,} records in quarantine, {coverage.undated:,} left out as undated")
     return "\n\n".join(parts)
+
+
+def lost_text(coverage: Coverage) -> str:
+    """What a reader of a report over a damaged state has to know first."""
+    return (
+        f"Damaged: {coverage.lost_parts:,} parts missing or altered, and rows counted here are not there. "
+        "`backfill verify` names them, `backfill repair` reopens their accounts."
+    )
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:

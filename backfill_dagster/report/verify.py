@@ -18,10 +18,10 @@ from backfill_dagster.progress import has_rewrites
 from backfill_dagster.records.audit import part_problem
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.records.part_file import shard_and_epoch
+from backfill_dagster.records.part_file import part_name, shard_and_epoch
 from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.records.snapshot import snapshot_key
-from backfill_dagster.standing import has_open_purges, left_behind, logged_shards
+from backfill_dagster.standing import has_open_purges, left_behind, logged_shards, overtaken
 from backfill_dagster.state import BackfillState
 
 _LOG_REMEDY = "bring log/ back, or `backfill repair` reopens the accounts of what is lost"
@@ -209,6 +209,8 @@ def _plan_problems(
     with suppress(StateError):  # the other shard's log can't be read: named on its own
         for did in left_behind(state, plan, planned, fold, shard):
             yield f"{shard}: {did} has moved, and its new shard has its repo; the next run takes its rows out here"
+        for did in overtaken(state, planned, fold, shard):
+            yield f"{shard}: {did} has come back, and another shard has newer rows; the next run takes these out"
     if shard == UNROUTABLE_SHARD:
         for one in planned:
             known = fold.dids.get(one.did)
@@ -237,9 +239,10 @@ def _stranger_problems(plan: Plan, strangers: set[str]) -> Iterator[str]:
 def _file_problems(state: BackfillState, live: set[str], unknown: set[str]) -> Iterator[str]:
     """Nothing lies around that no log knows; where a log can't be read, nobody can tell."""
     shards = logged_shards(state)
+    names = {part_name(path) for path in live}  # never used twice, and folders may differ by case only
     for prefix in ("records/", "quarantine/"):
         for info in state.store.list(prefix):
-            if info.key in live or any(f"/{shard}-" in info.key for shard in unknown):
+            if part_name(info.key) in names or any(f"/{shard}-" in info.key for shard in unknown):
                 continue
             named = shard_and_epoch(info.key)
             is_ours = named is not None and named[0] in shards

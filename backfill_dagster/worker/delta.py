@@ -21,7 +21,7 @@ from backfill_dagster.model import RepoOutcome, Wanted
 from backfill_dagster.records.delta import OldKey, UnprovenError, standing_rows
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.parts import OldRows
-from backfill_dagster.records.read import open_part
+from backfill_dagster.records.read import open_part, part_batches
 from backfill_dagster.records.row_index import RowIndex
 from backfill_dagster.records.rows import COLLECTIONS_MAX, ROW_WEIGHT_BYTES, Entry
 from backfill_dagster.records.schema import Raw, quarantine_schema, schema_for
@@ -54,19 +54,22 @@ def delta_base(config: BackfillConfig, fold: Fold, did: str, wanted: Wanted) -> 
     return result
 
 
-def has_current_form(store: ObjectStore, fold: Fold, raw: Raw) -> bool:
-    """Whether every live part has the columns of now; else (`records.raw` was changed) a refresh fetches whole repos.
+def dids_in_another_form(store: ObjectStore, fold: Fold, raw: Raw) -> set[str]:
+    """DIDs with rows in parts that have other columns than those of now (`records.raw` was changed): fetched whole.
 
     Raises:
         StateError: a part is missing or unreadable.
     """
+    found: set[str] = set()
     for live in fold.parts.values():
         record_type = live.part.record_type
         wanted = quarantine_schema() if record_type is None else schema_for(record_type, raw)
         with open_part(store, live.part.path) as file:
-            if not file.schema_arrow.equals(wanted):
-                return False
-    return True
+            if file.schema_arrow.equals(wanted):
+                continue
+        for batch in part_batches(store, live.part.path, ["author"]):
+            found.update(pc.unique(batch.column("author")).to_pylist())
+    return found
 
 
 class DeltaRows:

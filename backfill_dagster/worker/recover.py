@@ -6,10 +6,12 @@ in its own recovery must not touch newer files (`docs/architecture.md`, the shar
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from backfill_dagster.errors import StateError
 from backfill_dagster.ledger import Ledger, items_behind
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.records.part_file import shard_and_epoch
+from backfill_dagster.records.part_file import part_name, shard_and_epoch
 from backfill_dagster.store import ObjectStore
 
 LEDGER_CHUNK = 500
@@ -50,19 +52,28 @@ def check_parts(store: ObjectStore, fold: Fold, shard: str) -> None:
 
 
 def mend_ledger(ledger: Ledger, fold: Fold, *, backfill: str, shard: str) -> None:
-    """Write the ledger items whose seq is older than the log's."""
+    """Write the ledger items whose seq is older than the log's.
+
+    A mark on such a DID may have come while its entry was on the way: it is kept, at the price of one fetch too many.
+    """
     stale = items_behind(ledger, fold.dids, backfill=backfill, shard=shard)
+    marks = ledger.retry_marks(shard) if stale else {}
+    unanswered = {item.result.did: item.seq for item in stale if item.result.did in marks}
+    if unanswered:
+        ledger.mark_for_retry(shard, unanswered)
     for start in range(0, len(stale), LEDGER_CHUNK):
         ledger.put(stale[start : start + LEDGER_CHUNK])
 
 
 def sweep(store: ObjectStore, fold: Fold, shard: str) -> int:
     """Delete the shard's files that no entry made live and that an older epoch wrote; returns how many there were."""
-    staged = [info.key for info in store.staged() if _is_dead(info.key, fold, shard)]
+    # By their names, which are never used twice: where folders differ only by case, listings can't be trusted.
+    live = {part_name(path) for path in fold.parts}
+    staged = [info.key for info in store.staged() if _is_dead(info.key, live, fold.epoch, shard)]
     for key in staged:
         store.discard_staged(key)
     listed = [info.key for prefix in ("records/", "quarantine/") for info in store.list(prefix)]
-    dead = [key for key in listed if _is_dead(key, fold, shard)]
+    dead = [key for key in listed if _is_dead(key, live, fold.epoch, shard)]
     for key in dead:
         store.delete(key)
     return len(staged) + len(dead)
@@ -80,6 +91,6 @@ def _is_of(key: str, shard: str) -> bool:
     return named is not None and named[0] == shard
 
 
-def _is_dead(key: str, fold: Fold, shard: str) -> bool:
+def _is_dead(key: str, live: Collection[str], epoch: int, shard: str) -> bool:
     named = shard_and_epoch(key)
-    return named is not None and named[0] == shard and named[1] < fold.epoch and key not in fold.parts
+    return named is not None and named[0] == shard and named[1] < epoch and part_name(key) not in live

@@ -259,6 +259,7 @@ def _mend_items(writer: ShardWriter) -> int:
     """Write every item that isn't the log's word; returns how many."""
     name, shard, ledger = writer.state.config.name, writer.shard, writer.state.ledger
     there = {item.result.did: item for item in ledger.items(shard)}
+    seqs = {did: item.seq for did, item in there.items()}
     wrong = []
     for did, (result, seq) in writer.fold.dids.items():
         item = LedgerItem(backfill=name, shard=shard, seq=seq, result=result.for_ledger)
@@ -266,5 +267,5 @@ def _mend_items(writer: ShardWriter) -> int:
             wrong.append(item)
     for start in range(0, len(wrong), DIDS_PER_ENTRY):
         writer.check_leases()  # a successor's items are newer than any of these
-        ledger.put(wrong[start : start + DIDS_PER_ENTRY], over_any=True)
+        ledger.put(wrong[start : start + DIDS_PER_ENTRY], over=seqs)
     return len(wrong)

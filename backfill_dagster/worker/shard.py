@@ -25,7 +25,7 @@ from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.batch import ShardBatches
 from backfill_dagster.worker.brake import Brake, Stop
 from backfill_dagster.worker.connection import open_fetcher
-from backfill_dagster.worker.delta import delta_base, has_current_form
+from backfill_dagster.worker.delta import delta_base, dids_in_another_form
 from backfill_dagster.worker.fetching import BaseOf, ShardFetching
 from backfill_dagster.worker.result import RunNumbers, ShardResult
 from backfill_dagster.worker.rewriting import carry_out_purges
@@ -113,7 +113,8 @@ def _bases(
     """The pending DIDs of which only what is newer has to be asked for, with the outcome of their last fetch."""
     found = ((one.did, delta_base(state.config, fold, one.did, wanted)) for one in pending if one.did not in marks)
     bases = {did: base for did, base in found if base is not None}
-    return bases if bases and has_current_form(state.store, fold, state.config.records.raw) else {}
+    others = dids_in_another_form(state.store, fold, state.config.records.raw) if bases else set()
+    return {did: base for did, base in bases.items() if did not in others}
 
 
 def _say(message: str, state: BackfillState, shard: Shard, run_id: str, **fields: object) -> None:

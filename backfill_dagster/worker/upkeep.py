@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from backfill_dagster.errors import FencedError, LeaseHeldError
+from backfill_dagster.errors import FencedError, LeaseHeldError, StateError
 from backfill_dagster.model import PlannedDid, Wanted
 from backfill_dagster.plan import Plan
 from backfill_dagster.records.log import ShardLog
@@ -60,13 +60,14 @@ async def on_each_shard(
         recover: as of `open_shard`.
 
     Raises:
-        StateError: as `open_shard`; what was done on other shards stands.
+        StateError: the first that a shard had, as `open_shard`; the others were gone on with, and what was done stands.
     """
     upkeep: Upkeep[T] = Upkeep()
     wanted = Wanted(scope, plan.refresh)
+    failures: list[StateError] = []
     for key, planned in _with_dids(plan, list(keys)):
-        at_least = (state.whole_fold(key).epoch if epoch_of is None else epoch_of(key)) + 1
         try:
+            at_least = (state.whole_fold(key).epoch if epoch_of is None else epoch_of(key)) + 1
             async with open_shard(state, key, wanted, run_id, at_least_epoch=at_least, read=read, recover=recover) as (
                 writer,
                 on_writer,
@@ -75,6 +76,10 @@ async def on_each_shard(
                 await on_writer(close_shard, writer, planned)
         except (LeaseHeldError, FencedError) as held:
             upkeep.held[key] = str(held)
+        except StateError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
     return upkeep
 
 

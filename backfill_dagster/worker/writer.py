@@ -94,12 +94,12 @@ class ShardWriter:
         if not dids:
             return
         ledger, name, seq = self.state.ledger, self.state.config.name, self.fold.seq
-        ledger.put([LedgerItem(backfill=name, shard=self.shard, seq=seq, result=result) for result in dids.values()])
         # Marks that came while these were fetched ask for another fetch: this one answers those that were there before.
         marks = ledger.retry_marks(self.shard)
         newer = [did for did in dids if did in marks and marks[did] != self._marks.get(did)]
         if newer:
             ledger.mark_for_retry(self.shard, dict.fromkeys(newer, seq))
+        ledger.put([LedgerItem(backfill=name, shard=self.shard, seq=seq, result=result) for result in dids.values()])
         ledger.clear_marks(self.shard, list(dids))
 
     def commit_rewrite(

@@ -24,7 +24,7 @@ from backfill_dagster.records.selection import Selection
 from backfill_dagster.records.tree_marks import tree_marks
 from backfill_dagster.store.local import LocalStore
 from backfill_dagster.worker import delta as delta_module
-from backfill_dagster.worker.delta import DeltaRows, has_current_form
+from backfill_dagster.worker.delta import DeltaRows, dids_in_another_form
 from backfill_dagster_tests.atproto.build_repo import DID
 from backfill_dagster_tests.records.changing_repo import Moment
 from backfill_dagster_tests.records.fake_repo import FETCHED_US, NOON, REV, FakeRepo, tables_of, writer_at
@@ -206,15 +206,15 @@ def test_records_without_any_date_are_counted_by_whole_fetches(
 def test_parts_of_another_form(tmp_path: Path) -> None:
     records = {LIKES[0]: block_of(0), POSTS[0]: b"\xff"}
     as_json = Parts(tmp_path / "json", Moment(records))
-    assert has_current_form(as_json.store, as_json.fold, "json")
-    assert not has_current_form(as_json.store, as_json.fold, "cbor")
-    assert not has_current_form(as_json.store, as_json.fold, "none")
+    assert dids_in_another_form(as_json.store, as_json.fold, "json") == set()
+    (did,) = dids_in_another_form(as_json.store, as_json.fold, "cbor")
+    assert dids_in_another_form(as_json.store, as_json.fold, "none") == {did}
     without = Parts(tmp_path / "none", Moment(records), raw="none")
-    assert has_current_form(without.store, without.fold, "none")
+    assert dids_in_another_form(without.store, without.fold, "none") == set()
     quarantine = Parts(tmp_path / "bad", Moment({POSTS[0]: b"\xff"}))
     assert len(quarantine.fold.parts) == 1
-    assert has_current_form(quarantine.store, quarantine.fold, "cbor")
-    assert has_current_form(quarantine.store, Fold(), "json")
+    assert dids_in_another_form(quarantine.store, quarantine.fold, "cbor") == set()
+    assert dids_in_another_form(quarantine.store, Fold(), "json") == set()
 
 
 def test_a_part_that_is_gone_or_damaged(tmp_path: Path) -> None:
@@ -225,6 +225,6 @@ def test_a_part_that_is_gone_or_damaged(tmp_path: Path) -> None:
     for damage in (lambda: file.write_bytes(b"PAR1"), file.unlink):
         damage()
         with pytest.raises(StateError):
-            has_current_form(parts.store, parts.fold, "json")
+            dids_in_another_form(parts.store, parts.fold, "json")
         with pytest.raises(StateError):
             parts.standing(before.opened(), before)
