@@ -50,6 +50,18 @@ def pending_dids(
     return [one for one in planned if not one.delisted and is_pending(one.did, fold, marks, wanted)]
 
 
+def waiting_dids(planned: Iterable[PlannedDid], fold: Fold, marks: Mapping[str, int]) -> list[PlannedDid]:
+    """Of the reserved shard: the DIDs that the next plan looks up again, since a server was down or by a mark."""
+    return [
+        one
+        for one in planned
+        if not one.delisted
+        and (known := fold.dids.get(one.did)) is not None
+        and known[0].outcome is not Outcome.PURGED
+        and (known[0].outcome is Outcome.PENDING or marks.get(one.did) == known[1])
+    ]
+
+
 def outcome_counts(planned: Iterable[PlannedDid], fold: Fold, wanted: Wanted) -> Counter[Outcome]:
     """Outcomes of the shard's current (not delisted) DIDs."""
     return Counter(outcome_of(one.did, fold, wanted) for one in planned if not one.delisted)

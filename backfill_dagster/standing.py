@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from backfill_dagster.ledger import ShardSummary, items_behind
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, RepoOutcome, Shard, Wanted
 from backfill_dagster.plan import Plan
-from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids
+from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids, waiting_dids
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.part_file import part_name, shard_and_epoch
 from backfill_dagster.records.purges import PurgeLog, Purges
@@ -25,7 +25,7 @@ class ShardStanding:
         dids: current DIDs.
         outcomes: outcome -> current DIDs.
         rows: record type -> live rows.
-        pending: DIDs that a run would fetch.
+        pending: DIDs that a run would fetch; of the reserved shard, those that a plan would look up.
         left_behind: DIDs with rows here that have moved to another shard, which has them too.
         lost_parts: live parts that are missing or have another size than the log says.
         has_work: whether a run has something to do: pending DIDs, superseded or purged rows, to finish or sweep what
@@ -92,9 +92,11 @@ def shard_standing(
     files and items that belong to it, or the ledger is another.
     """
     fold = state.log(shard).read()
-    pending = 0
-    if shard != UNROUTABLE_SHARD:
-        pending = len(pending_dids(planned, fold, state.ledger.retry_marks(shard), wanted))
+    marks = state.ledger.retry_marks(shard)
+    if shard == UNROUTABLE_SHARD:
+        pending = len(waiting_dids(planned, fold, marks))
+    else:
+        pending = len(pending_dids(planned, fold, marks, wanted))
     behind = left_behind(state, plan, planned, fold, shard)
     is_finished = (summary.seq if summary else 0) == fold.seq
     lost = lost_parts(state, shard, fold, files.sizes)

@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from backfill_dagster.model import UNROUTABLE_SHARD, Outcome
+from backfill_dagster.model import Outcome
 from backfill_dagster.standing import ShardStanding
 
 
@@ -51,4 +51,4 @@ def shown_path(path: str | Path) -> str:
 
 def dids_left(standings: Iterable[ShardStanding]) -> int:
     """DIDs that another run (or plan, for those whose directory was down) would try."""
-    return sum(one.outcomes[Outcome.PENDING] if one.shard == UNROUTABLE_SHARD else one.pending for one in standings)
+    return sum(one.pending for one in standings)

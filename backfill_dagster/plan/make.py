@@ -181,7 +181,9 @@ class _Planner:
             if one.handle and not one.delisted:
                 self._did_of_handle[one.handle].append(one.did)
         homeless = {did for did, one in self._before.items() if one.shard == UNROUTABLE_SHARD}
-        self._reopened = homeless.intersection(state.ledger.retry_marks(UNROUTABLE_SHARD))
+        known = state.log(UNROUTABLE_SHARD).read().dids
+        marks = state.ledger.retry_marks(UNROUTABLE_SHARD)
+        self._reopened = {did for did in homeless & known.keys() if marks.get(did) == known[did][1]}
         self.new = self.rerouted = self.delisted = 0
 
     async def route(

@@ -9,7 +9,7 @@ from typing import Any
 from backfill_dagster.errors import UsageError
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, RepoOutcome, Shard, Wanted
 from backfill_dagster.plan import Plan, PlanStore
-from backfill_dagster.progress import live_rows, outcome_of, pending_dids
+from backfill_dagster.progress import live_rows, outcome_of, pending_dids, waiting_dids
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.report.reasons import REASONS
 from backfill_dagster.scope import load_selection
@@ -140,10 +140,10 @@ def build_coverage(state: BackfillState) -> Coverage:
                 coverage.delisted += 1
             else:
                 _count(coverage, host, planned, fold, wanted)
-        if key == UNROUTABLE_SHARD:
-            coverage.left += coverage.hosts[host][Outcome.PENDING]
-        else:
-            coverage.left += len(pending_dids(dids, fold, state.ledger.retry_marks(key), wanted))
+        marks = state.ledger.retry_marks(key)
+        is_reserved = key == UNROUTABLE_SHARD
+        left = waiting_dids(dids, fold, marks) if is_reserved else pending_dids(dids, fold, marks, wanted)
+        coverage.left += len(left)
         coverage.rows.update(live_rows(fold))
         coverage.lost_parts += lost_parts(state, key, fold, files.sizes)
     for key in emptied:

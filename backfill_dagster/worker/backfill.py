@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from backfill_dagster.errors import LeaseHeldError, UnknownShardError
@@ -75,7 +76,7 @@ async def run_backfill(
     done = BackfillRun()
     side_by_side = asyncio.Semaphore(min(state.config.processing.max_concurrent_pds, HOSTS_AT_ONCE_MAX))
 
-    async def run_host(host_shards: list[Shard]) -> None:
+    async def run_host(host_shards: list[Shard], *, only_tidy: bool = False) -> None:
         async with side_by_side:
             for shard in host_shards:
                 try:
@@ -86,20 +87,22 @@ async def run_backfill(
                         shard,
                         run_id=run_id,
                         on_progress=lambda numbers, key=shard.key: on_progress(key, numbers),  # type: ignore[misc]
+                        only_tidy=only_tidy,
                     )
                 except LeaseHeldError as held:
                     done.held[shard.key] = str(held)
                     return
-                earlier = done.results.get(shard.key)
-                done.results[shard.key] = replace(result, numbers=earlier.numbers) if earlier else result
+                earlier = done.results.get(shard.key, result)
+                standing = {"dids": result.dids, "outcomes": result.outcomes, "rows": result.rows}
+                done.results[shard.key] = replace(earlier, **standing)  # type: ignore[arg-type]
                 if result.host_down:
                     return
 
     await _side_by_side(run_host, shards)
     # A shard that has the repo of an account now that was another's makes that one's rows the past.
     newest = PlanStore(state.store).read()
-    leftovers = [one for one in all_standings(state, newest, selection.scope) if one.left_behind and not one.pending]
-    await _side_by_side(run_host, [Shard.parse(one.shard) for one in leftovers])
+    leftovers = [one for one in all_standings(state, newest, selection.scope) if one.left_behind]
+    await _side_by_side(partial(run_host, only_tidy=True), [Shard.parse(one.shard) for one in leftovers])
     return done
 
 

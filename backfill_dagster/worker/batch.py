@@ -133,7 +133,6 @@ class ShardBatches:
                 outcome=outcome,
                 error_code="Moved",
                 error_detail="the account has moved, and the shard of another host has its repo",
-                last_complete_rev=None,
                 commit_cid=None,
                 tree=(),
                 records_by_type={},
@@ -167,8 +166,9 @@ class ShardBatches:
             return result
         before = known[0]
         result = replace(result, last_complete_rev=before.last_complete_rev)
-        if result.outcome not in (Outcome.INVALID_REPO, Outcome.UNCHANGED):
-            # What only a delta needs; after a bad repo the next one is fetched whole.
+        is_asked_whole = result.outcome is Outcome.INVALID_REPO or result.did in self._writer.reopened
+        if not is_asked_whole and result.outcome is not Outcome.UNCHANGED:
+            # What only a delta needs: after a bad repo, and until a mark has its answer, the repo is fetched whole.
             result = replace(
                 result,
                 commit_cid=before.commit_cid,

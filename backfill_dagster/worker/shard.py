@@ -46,6 +46,7 @@ async def run_shard(
     *,
     run_id: str,
     on_progress: OnProgress = lambda numbers: None,
+    only_tidy: bool = False,
 ) -> ShardResult:
     """Fetch what is pending in a shard, commit it, and say how the shard stands.
 
@@ -56,6 +57,7 @@ async def run_shard(
         shard: the shard; the plan has to know it.
         run_id: names the run in log, ledger and leases.
         on_progress: called after every DID, from the event loop's thread.
+        only_tidy: fetch nothing, only finish, sweep and let go.
 
     Raises:
         LeaseHeldError: another run works on the shard or its host; names the owner.
@@ -74,7 +76,7 @@ async def run_shard(
             await on_writer(batches.let_go, did, outcome)
         await on_writer(batches.commit)  # what is kept of a DID goes by the log
         marks = state.ledger.retry_marks(shard.key)
-        pending = pending_dids(planned, writer.fold, marks, wanted)
+        pending = [] if only_tidy else pending_dids(planned, writer.fold, marks, wanted)
         numbers.dids_total = len(pending)
         _say("shard run begins", state, shard, run_id, epoch=writer.epoch, pending=len(pending))
         bases = await on_writer(_bases, state, writer.fold, pending, marks, wanted)

@@ -32,6 +32,7 @@ class ShardWriter:
         wanted: scope and refresh that outcomes answer to.
         run_id: names the run in entries.
         epoch: the shard lease's.
+        reopened: the retry marks that there were when the shard was taken in hand: DID -> seq.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class ShardWriter:
         self.epoch = epoch
         self.check_leases = check_leases
         self._log = log
-        self._marks = state.ledger.retry_marks(log.shard)
+        self.reopened = state.ledger.retry_marks(log.shard)
         self._snapshot_seq = max(log.snapshots(), default=0)
 
     def append(self, **content: Any) -> None:
@@ -96,7 +97,7 @@ class ShardWriter:
         ledger, name, seq = self.state.ledger, self.state.config.name, self.fold.seq
         # Marks that came while these were fetched ask for another fetch: this one answers those that were there before.
         marks = ledger.retry_marks(self.shard)
-        newer = [did for did in dids if did in marks and marks[did] != self._marks.get(did)]
+        newer = [did for did in dids if did in marks and marks[did] != self.reopened.get(did)]
         if newer:
             ledger.mark_for_retry(self.shard, dict.fromkeys(newer, seq))
         ledger.put([LedgerItem(backfill=name, shard=self.shard, seq=seq, result=result) for result in dids.values()])

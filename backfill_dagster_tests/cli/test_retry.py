@@ -55,7 +55,6 @@ def test_what_each_option_reopens(config: Path, network: Network, backfill: Comm
         assert (arguments, ran.code, ran.out, ran.err) == (arguments, 0, said, "")
 
 
-@pytest.mark.xfail(strict=True, reason="status and report count no marks in the reserved shard")
 def test_whoever_has_no_host_is_left_to_do_too(config: Path, backfill: Command) -> None:
     for _ in range(2):
         assert backfill("run", config).code == 0

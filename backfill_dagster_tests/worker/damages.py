@@ -176,11 +176,18 @@ DAMAGES = [
     Damage("all but the seal", lambda s: cut_off(s, 1), ("the log has not; " + LOG_REMEDY,), lost=(0, 1, 2, 3)),
     Damage("ledger empty", no_ledger, ("the ledger lacks",), heals=True),
     Damage("ledger of yesterday", ledger_of_yesterday, ("the ledger has", "the next run mends it"), heals=True),
-    Damage("item gone", lambda s: change_ledger(s, "DELETE FROM results WHERE did = ?", dids_of(s)[2]), ("lacks",)),
+    Damage(
+        "item gone",
+        lambda s: change_ledger(s, "DELETE FROM results WHERE did = ?", dids_of(s)[2]),
+        ("lacks",),
+        heals=True,
+    ),
     Damage("item changed", lambda s: change_item(s, 2, "outcome = 'not_found'"), ("`backfill repair` writes it",)),
     Damage("item ahead", lambda s: change_item(s, 2, "seq = 8"), ("at seq 8, the log at 3",), lost=(2,)),
     Damage("item far ahead", lambda s: change_item(s, 2, "seq = 999999999"), ("at seq 999999999, the log at 3",)),
-    Damage("item behind", lambda s: change_item(s, 2, "seq = 1"), ("at seq 1, the log at 3; the next run",)),
+    Damage(
+        "item behind", lambda s: change_item(s, 2, "seq = 1"), ("at seq 1, the log at 3; the next run",), heals=True
+    ),
     Damage("item made up", made_up_item, ("the ledger has did:plc:stranger, the log has not",)),
     Damage("snapshot flipped", lambda s: flip(s, snapshot(s, 6)), ("snapshots/", "00000006.json")),
     Damage("snapshot strange", strange_snapshot, ("is not a snapshot of this log; `backfill repair` removes it",)),

@@ -160,8 +160,8 @@ def test_collections_that_are_too_many_together(tmp_path: Path) -> None:
     before = moment_of(LIKES[0])
     parts = Parts(tmp_path, before)
     for count, expected in (
-        (COLLECTIONS_MAX - 2, nullcontext()),
-        (COLLECTIONS_MAX - 1, unproven("too many collections")),
+        (COLLECTIONS_MAX - 1, nullcontext()),
+        (COLLECTIONS_MAX, unproven("too many collections")),
     ):
         now = moment_of(LIKES[0], *(f"com.example.t{number}/a" for number in range(count)))
         with expected:

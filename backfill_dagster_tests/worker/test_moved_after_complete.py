@@ -132,9 +132,6 @@ async def test_stage_by_stage(folder: Path, street: Street, trouble: str) -> Non
         assert_sound(state)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a shard with pending DIDs keeps the rows of those that moved until its next run"
-)
 async def test_the_old_host_is_down_when_the_new_one_has_it(folder: Path, street: Street) -> None:
     """What is left to do there has nothing to do with whom it has lost."""
     network, rows = street.network, street.rows

@@ -138,7 +138,6 @@ async def test_what_is_purged_stays_so_whoever_marks_it(folder: Path) -> None:
             assert_sound(state)
 
 
-@pytest.mark.xfail(strict=True, reason="a plan looks up whoever has a mark, void or not")
 async def test_a_void_mark_without_a_host_asks_nobody(folder: Path) -> None:
     async with tiny(repos=2, states={"tombstoned": 1}) as network:
         with state_of(folder, network) as state:
@@ -153,7 +152,6 @@ async def test_a_void_mark_without_a_host_asks_nobody(folder: Path) -> None:
             assert item_of(state, did, UNROUTABLE_SHARD) == item
 
 
-ONLY_WHAT_IS_NEWER = pytest.mark.xfail(strict=True, reason="a failed attempt answers the mark, so a delta follows")
 NOBODY_HOME = {"processing": {"max_retries": 0}}
 IN_RANGE = {"time_range": {"start_date": "2000-01-01"}}
 
@@ -164,17 +162,15 @@ IN_RANGE = {"time_range": {"start_date": "2000-01-01"}}
         # config; what the host does at each run after the mark; all that is heard of the DID
         ({}, [None], [(2, "complete", True), (4, "complete", True)]),
         (IN_RANGE, [None], [(2, "complete", True), (4, "complete", True)]),
-        pytest.param(
+        (
             NOBODY_HOME,
             [{"kind": "status"}, None],
             [(2, "complete", True), (4, "http_error", False), (7, "complete", True)],
-            marks=ONLY_WHAT_IS_NEWER,
         ),
-        pytest.param(
+        (
             NOBODY_HOME,
             [{"kind": "status", "status": 401}, {"kind": "rate_limit", "seconds": 1}, None],
             [(2, "complete", True), (4, "http_error", False), (7, "pending", False), (9, "complete", True)],
-            marks=ONLY_WHAT_IS_NEWER,
         ),
     ],
     ids=["plain", "synthetic since", "an error first", "errors and rate limits first"],
