@@ -170,13 +170,15 @@ def left_behind(state: BackfillState, plan: Plan, planned: Sequence[PlannedDid],
     current = {one.did for one in planned}
     away = [did for did, (result, _) in fold.dids.items() if did not in current and _has_rows(result)]
     elsewhere = _outcomes_elsewhere(state, away, shard)
-    given = plan.last_given({did for results in elsewhere.values() for did in results})
+    given = plan.given({did for results in elsewhere.values() for did in results})
     found: set[str] = set()
     for other, results in elsewhere.items():
         marks = state.ledger.retry_marks(other)
         for did, (result, seq) in results.items():
-            # A marked DID has come back there and waits to be fetched: what is said of it is of an earlier stay.
-            is_word_of_now = given.get((did, other), 0) > given.get((did, shard), 0) and marks.get(did) != seq
+            first, last = given.get((did, other), (0, 0))
+            ours = given.get((did, shard), (0, 0))[1]
+            # Marked where it has been before: it has come back and waits, and the word is of an earlier stay.
+            is_word_of_now = last > ours and not (first < ours and marks.get(did) == seq)
             if is_word_of_now and _replaces(result, fold.dids[did][0]):
                 found.add(did)
     return sorted(found)

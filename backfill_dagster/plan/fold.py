@@ -66,18 +66,19 @@ def shard_sizes(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
     return {shard: (current, delisted) for shard, current, delisted in rows}
 
 
-def last_given(paths: Sequence[str], dids: Sequence[str]) -> dict[tuple[str, str], int]:
-    """(DID, shard) -> the last generation with a row of both, for some DIDs.
+def given(paths: Sequence[str], dids: Sequence[str]) -> dict[tuple[str, str], tuple[int, int]]:
+    """(DID, shard) -> the first and the last generation with a row of both, for some DIDs.
 
     Raises:
         StateError: a file can't be read; names it.
     """
     if not paths or not dids:
         return {}
-    query = f"SELECT did, shard, max(generation) FROM {_rows_in('paths')} WHERE did IN $dids GROUP BY did, shard"
+    columns = "did, shard, min(generation), max(generation)"
+    query = f"SELECT {columns} FROM {_rows_in('paths')} WHERE did IN $dids GROUP BY did, shard"
     with _reading(paths) as connection:
         rows = connection.execute(query, {"paths": _as_literals(paths), "dids": dids}).fetchall()
-    return {(did, shard): generation for did, shard, generation in rows}
+    return {(did, shard): (first, last) for did, shard, first, last in rows}
 
 
 def unreadable(path: str, error: Exception) -> StateError:

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from backfill_dagster.errors import StateError
 from backfill_dagster.model import UNROUTABLE_SHARD, PlannedDid, Shard
-from backfill_dagster.plan.fold import REMEDY, current_rows, last_given, shard_sizes, unreadable
+from backfill_dagster.plan.fold import REMEDY, current_rows, given, shard_sizes, unreadable
 from backfill_dagster.plan.generation import check_bytes, generation_bytes, read_metadata
 from backfill_dagster.store import ObjectStore
 
@@ -71,13 +71,13 @@ class Plan:
         for shard, planned in groupby(current_rows(self._paths, by_shard=True), key=attrgetter("shard")):
             yield shard, list(planned)
 
-    def last_given(self, dids: Iterable[str]) -> dict[tuple[str, str], int]:
-        """(DID, shard) -> the last generation that gives the DID this shard, of every shard that it ever had.
+    def given(self, dids: Iterable[str]) -> dict[tuple[str, str], tuple[int, int]]:
+        """(DID, shard) -> the first and the last generation that give the DID this shard, of every one it ever had.
 
         Raises:
             StateError: a generation can't be read.
         """
-        return last_given(self._paths, list(dids))
+        return given(self._paths, list(dids))
 
     def shards(self) -> dict[str, int]:
         """Partition key -> current DIDs (delisted ones left out), by key; the reserved shard isn't among them.

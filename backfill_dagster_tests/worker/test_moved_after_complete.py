@@ -185,9 +185,6 @@ async def test_shards_that_are_run_one_by_one(folder: Path, street: Street) -> N
         assert_sound(state)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a mark is taken for the plan's, which says that the account has come back there"
-)
 async def test_rows_left_behind_are_named_whatever_is_reopened(folder: Path, street: Street) -> None:
     with state_of(folder, street.network) as state:
         await moved_and_only_the_new_shard_run(state, street)
