@@ -223,4 +223,4 @@ def _stumbles_over_since(got: RepoOutcome | Missed) -> bool:
 def _log_failure(adding: asyncio.Future[RepoOutcome]) -> None:
     """Nobody waits for the repo any more; its DID stays pending."""
     if not adding.cancelled() and (error := adding.exception()) is not None:
-        _log.warning("a repo that was being written when the run stopped was dropped: %r", error)
+        _log.info("a repo that was being written when the run stopped was dropped: %r", error)

@@ -33,6 +33,7 @@ def test_status_before_any_plan_is_an_answer(config: Path, folder: Path, backfil
         "outcomes": {},
         "records": {},
         "left": 0,
+        "lost_parts": 0,
         "shards": {},
         "records_path": f"{folder}/data/study/records",
     }
