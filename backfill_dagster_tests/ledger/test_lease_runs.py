@@ -30,7 +30,7 @@ RUN = "import sys; from backfill_dagster.cli.main import main; main(['run', sys.
 WAIT_SECONDS = 60
 """Against hanging only."""
 
-STEP_BY_STEP = {"batch_size": 1, "concurrent_requests": 1, "lease_seconds": 1}
+STEP_BY_STEP = {"batch_size": 1, "concurrent_requests": 1, "lease_seconds": 6}
 
 
 class SilentTable:

@@ -200,13 +200,16 @@ def test_after_an_error_parts_go_only_if_the_entry_does_not_stand(worlds: list[W
 
 
 class Items:
-    """The two methods of a ledger that recovery uses."""
+    """The methods of a ledger that recovery uses; nobody has marked anything."""
 
     def __init__(self, seqs: dict[str, int]) -> None:
         self.by_did = seqs
 
     def seqs(self, shard: str) -> dict[str, int]:
         return dict(self.by_did)
+
+    def retry_marks(self, shard: str) -> dict[str, int]:
+        return {}
 
     def put(self, items: Sequence[LedgerItem]) -> None:
         self.by_did.update((item.result.did, item.seq) for item in items)
