@@ -168,9 +168,27 @@ class RepoOutcome:
         return sum(self.records_by_type.values())
 
     @property
+    def has_rows(self) -> bool:
+        """Whether rows of it are there, be it in quarantine."""
+        return self.records_total > 0 or self.quarantined > 0
+
+    @property
     def for_ledger(self) -> RepoOutcome:
         """What the ledger's item says: all but what only a later fetch needs."""
         return dataclasses.replace(self, tree=())
+
+    @classmethod
+    def purged(cls, did: str, wanted: Wanted, *, finished_at: str, run_id: str, config_hash: str) -> RepoOutcome:
+        """The outcome that stays of a purged account: no evidence of what was there."""
+        return cls(
+            did=did,
+            outcome=Outcome.PURGED,
+            scope=wanted.scope,
+            refresh=wanted.refresh,
+            finished_at=finished_at,
+            run_id=run_id,
+            config_hash=config_hash,
+        )
 
     def to_json(self) -> dict[str, Any]:
         """JSON form of the log entry: fields at their default are left out."""

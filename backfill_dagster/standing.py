@@ -11,7 +11,7 @@ from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid, RepoOu
 from backfill_dagster.plan import Plan
 from backfill_dagster.progress import has_rewrites, live_rows, outcome_counts, pending_dids, waiting_dids
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.records.part_file import part_name, shard_and_epoch
+from backfill_dagster.records.part_file import part_name, published_parts, shard_and_epoch
 from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.state import BackfillState
 
@@ -61,7 +61,7 @@ class PartFiles:
     @classmethod
     def of(cls, state: BackfillState) -> PartFiles:
         """List them."""
-        published = [info for prefix in ("records/", "quarantine/") for info in state.store.list(prefix)]
+        published = list(published_parts(state.store))
         staged = state.store.staged()
         by_shard: dict[str, list[str]] = defaultdict(list)
         for info in (*published, *staged):
@@ -102,7 +102,7 @@ def shard_standing(
     lost = lost_parts(state, shard, fold, files.sizes)
     is_clean = not (has_rewrites(fold) or files.has_strays(shard, fold))
     is_indexed = not items_behind(state.ledger, fold.dids, backfill=state.config.name, shard=shard)
-    is_purged = not has_open_purges(fold, [one.did for one in planned], purges)
+    is_purged = not purges.open_in(fold, [one.did for one in planned])
     return ShardStanding(
         shard=shard,
         dids=sum(not one.delisted for one in planned),
@@ -134,20 +134,6 @@ def lost_parts(state: BackfillState, shard: str, fold: Fold, sizes: Mapping[str,
     )
 
 
-def has_open_purges(fold: Fold, members: Iterable[str], purges: Purges) -> bool:
-    """Whether a shard's log doesn't say yet that every order about its accounts was carried out.
-
-    Args:
-        fold: the log.
-        members: the DIDs that the plan gives the shard.
-        purges: all orders.
-    """
-    if not purges.dids and not purges.uris:
-        return False
-    known = [*members, *fold.dids]
-    return bool(purges.open_dids(fold, known) or purges.open_uris(fold, known))
-
-
 def logged_shards(state: BackfillState) -> set[str]:
     """Every shard that has a log, also those that the plan doesn't name any more."""
     folders = {info.key.split("/")[1] for info in state.store.list("log/") if info.key.count("/") == 2}
@@ -168,7 +154,7 @@ def left_behind(state: BackfillState, plan: Plan, planned: Sequence[PlannedDid],
     Until one has, the old rows stay: they are all there is. Asks nobody unless there are such rows.
     """
     current = {one.did for one in planned}
-    away = [did for did, (result, _) in fold.dids.items() if did not in current and _has_rows(result)]
+    away = [did for did, (result, _) in fold.dids.items() if did not in current and result.has_rows]
     elsewhere = _outcomes_elsewhere(state, away, shard)
     given = plan.given({did for results in elsewhere.values() for did in results})
     found: set[str] = set()
@@ -191,11 +177,11 @@ def overtaken(state: BackfillState, planned: Sequence[PlannedDid], fold: Fold, s
     """
     marks = state.ledger.retry_marks(shard)
     marked = [one.did for one in planned if one.did in marks and one.did in fold.dids]
-    back = [did for did in marked if _has_rows(fold.dids[did][0])]
+    back = [did for did in marked if fold.dids[did][0].has_rows]
     found: set[str] = set()
     for results in _outcomes_elsewhere(state, back, shard).values():
         for did, (result, _) in results.items():
-            if _has_rows(result) and (result.fetched_at or "") > (fold.dids[did][0].fetched_at or ""):
+            if result.has_rows and (result.fetched_at or "") > (fold.dids[did][0].fetched_at or ""):
                 found.add(did)
     return sorted(found)
 
@@ -213,17 +199,13 @@ def _outcomes_elsewhere(
     return {other: {did: folds[other][did] for did in some if did in folds[other]} for other, some in asked.items()}
 
 
-def _has_rows(result: RepoOutcome) -> bool:
-    return result.records_total > 0 or result.quarantined > 0
-
-
 def _replaces(result: RepoOutcome, old: RepoOutcome) -> bool:
     """Whether a later shard's outcome ends the rows that an earlier one has."""
     if result.outcome is Outcome.PURGED:
         return True
     if result.outcome.is_terminal and result.outcome is not Outcome.MOVED and result.scope != old.rows_scope:
         return True  # the attempt in another scope has ended
-    return not result.outcome.needs_attention or _has_rows(result)
+    return not result.outcome.needs_attention or result.has_rows
 
 
 def all_standings(state: BackfillState, plan: Plan, scope: str) -> list[ShardStanding]:

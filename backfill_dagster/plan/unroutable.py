@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from itertools import islice
 
@@ -48,7 +48,7 @@ def log_unroutable(
         outcomes[Outcome.PURGED] = purged
     summary = state.ledger.summaries().get(UNROUTABLE_SHARD, ShardSummary())
     is_done = summary.seq == fold.seq and not _news(state, current, fold, wanted) and not _unindexed(state, fold)
-    if is_done and not _open_purges(purges, fold, members):
+    if is_done and not purges.open_in(fold, members):
         return outcomes
     lease = Lease.acquire(
         state.ledger.leases,
@@ -66,9 +66,15 @@ def log_unroutable(
             lease.check()
             dids = {one.did: _result(state, one, wanted, run_id) for one in chunk}
             fold = append(fold, dids=dids)
-        while some := _open_purges(purges, fold, members)[:PURGED_PER_ENTRY]:
+        # Nobody else works on this shard, so its purges are carried out here.
+        while some := purges.open_in(fold, members)[:PURGED_PER_ENTRY]:
             lease.check()
-            dids = {did: _purged(state, did, wanted, run_id) for did in some if did in purges.dids}
+            now, config_hash = state.effects.now_text(), state.config.config_hash
+            dids = {
+                did: RepoOutcome.purged(did, wanted, finished_at=now, run_id=run_id, config_hash=config_hash)
+                for did in some
+                if did in purges.dids
+            }
             fold = append(fold, dids=dids, purged=some)
         state.ledger.put(_unindexed(state, fold))
         state.ledger.clear_marks(UNROUTABLE_SHARD, list(state.ledger.retry_marks(UNROUTABLE_SHARD)))
@@ -96,26 +102,8 @@ def _news(state: BackfillState, current: Iterable[PlannedDid], fold: Fold, wante
     return news
 
 
-def _open_purges(purges: Purges, fold: Fold, members: Sequence[str]) -> list[str]:
-    """Accounts and records that were purged and the log doesn't say so yet: nobody else works on this shard."""
-    known = [*members, *fold.dids]
-    return [*purges.open_dids(fold, known), *purges.open_uris(fold, known)]
-
-
 def _unindexed(state: BackfillState, fold: Fold) -> list[LedgerItem]:
     return items_behind(state.ledger, fold.dids, backfill=state.config.name, shard=UNROUTABLE_SHARD)
-
-
-def _purged(state: BackfillState, did: str, wanted: Wanted, run_id: str) -> RepoOutcome:
-    return RepoOutcome(
-        did=did,
-        outcome=Outcome.PURGED,
-        scope=wanted.scope,
-        refresh=wanted.refresh,
-        finished_at=state.effects.now_text(),
-        run_id=run_id,
-        config_hash=state.config.config_hash,
-    )
 
 
 def _result(state: BackfillState, one: PlannedDid, wanted: Wanted, run_id: str) -> RepoOutcome:

@@ -19,36 +19,20 @@ from backfill_dagster.atproto.cid import cid_bytes, cid_text
 from backfill_dagster.atproto.mst import Gap
 from backfill_dagster.atproto.mst_build import find_subtree
 from backfill_dagster.errors import BackfillError
-from backfill_dagster.records.rows import Entry
 from backfill_dagster.records.selection import Selection
-from backfill_dagster.records.tree_marks import TreeMark, mark_name
+from backfill_dagster.records.tree_marks import ListedTree, TreeMark, mark_name
 
 
 class UnprovenError(BackfillError):
     """The answer to a `since` doesn't prove all that was asked for: only the whole repo will do."""
 
 
-class PartialRepo(Protocol):
+class PartialRepo(ListedTree, Protocol):
     """A checked repo of which the CAR has a part (`atproto.repo.Repo`)."""
 
     @property
     def did(self) -> str:
         """The account."""
-        ...
-
-    @property
-    def entries(self) -> Sequence[Entry]:
-        """Listed keys whose block is there, ascending."""
-        ...
-
-    @property
-    def absent(self) -> Sequence[Entry]:
-        """Listed keys whose block isn't there."""
-        ...
-
-    @property
-    def gaps(self) -> Sequence[Gap]:
-        """Absent subtrees, ascending."""
         ...
 
 

@@ -5,7 +5,6 @@ How entries add up is in `fold.py`, how they are appended and checked against ea
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import orjson
 
 from backfill_dagster.model import RepoOutcome
+from backfill_dagster.records.canonical import canonical_json, digest
 
 ENTRY_MAX_BYTES = 1024 * 1024
 """Bytes of one entry, at most: a log has to stay quick to read and one PUT on S3."""
@@ -86,7 +86,7 @@ class LogEntry:
 
     def sealed(self) -> LogEntry:
         """The same entry with `own` set."""
-        return replace(self, own=_digest(_fields(self)))
+        return replace(self, own=digest(_fields(self)))
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: keys sorted, no spaces, UTF-8. Texts that UTF-8 can't say get `?` for the odd characters."""
@@ -103,7 +103,7 @@ class LogEntry:
         if not isinstance(content, dict):
             raise ValueError("it is no JSON object")
         own = content.pop("own", None)
-        if own != _digest(content):
+        if own != digest(content):
             raise ValueError("its sha256 is not the one it carries")
         try:
             return cls(own=own, **_checked(content))
@@ -153,29 +153,6 @@ def _fields(entry: LogEntry) -> dict[str, Any]:
         "purged": list(entry.purged),
         "voids": list(entry.voids),
     }
-
-
-def canonical_json(content: Any) -> bytes:
-    """Keys sorted, no spaces, UTF-8; texts that UTF-8 can't say get `?` for the odd characters."""
-    try:
-        return orjson.dumps(content, option=orjson.OPT_SORT_KEYS)
-    except orjson.JSONEncodeError:
-        # Lone surrogates: a server's header bytes come as such. One odd header must not keep a batch from its commit.
-        return orjson.dumps(_printable(content), option=orjson.OPT_SORT_KEYS)
-
-
-def _printable(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, Mapping):
-        return {_printable(key): _printable(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_printable(item) for item in value]
-    return value
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(content)).hexdigest()
 
 
 def _checked(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ parts before and publishing them after an entry is the worker's business.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from backfill_dagster.errors import FencedError, ObjectMissingError, StateError
@@ -64,9 +64,7 @@ class ShardLog:
 
     def snapshots(self) -> list[int]:
         """The seqs that there are snapshots of, in order."""
-        prefix = snapshot_prefix(self.shard)
-        names = (_ENTRY_NAME.fullmatch(info.key.removeprefix(prefix)) for info in self._store.list(prefix))
-        return sorted(int(name[1]) for name in names if name)
+        return sorted(self._numbers(snapshot_prefix(self.shard)))
 
     def write_snapshot(self, fold: Fold) -> None:
         """Keep `fold`, and of the older snapshots the newest: for whoever reads the log next. Raises StateError."""
@@ -307,9 +305,12 @@ class ShardLog:
 
         A listing may miss what is created meanwhile, so gaps are told by `get`.
         """
-        prefix = f"log/{self.shard}/"
+        return max(self._numbers(f"log/{self.shard}/"), default=0)
+
+    def _numbers(self, prefix: str) -> Iterator[int]:
+        """The numbers of entries, or of snapshots, that there are; in no order."""
         names = (_ENTRY_NAME.fullmatch(info.key.removeprefix(prefix)) for info in self._store.list(prefix))
-        return max((int(name[1]) for name in names if name), default=0)
+        return (int(name[1]) for name in names if name)
 
 
 def _check_parts(fold: Fold, adds: Sequence[Part], removes: Sequence[str]) -> None:

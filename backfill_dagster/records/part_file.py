@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from typing import Any, BinaryIO, TypeVar
 
@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.schema import LOW_CARDINALITY
-from backfill_dagster.store.base import ObjectStore
+from backfill_dagster.store.base import ObjectInfo, ObjectStore
 
 T = TypeVar("T")
+
+_RECORDS, _QUARANTINE = _FOLDERS = ("records", "quarantine")
 
 _PART_NAME = re.compile(r"(?P<shard>.+)-[0-9]{8}-(?P<epoch>[0-9]+)-[0-9a-f]+\.parquet")
 
@@ -34,7 +36,7 @@ def part_key(record_type: str | None, *, shard: str, seq: int, epoch: int, uniqu
         epoch: the writer's.
         unique: hex digits, never the same twice.
     """
-    folder = "quarantine" if record_type is None else f"records/record_type={record_type}"
+    folder = _QUARANTINE if record_type is None else f"{_RECORDS}/record_type={record_type}"
     return f"{folder}/{shard}-{seq:08d}-{epoch}-{unique}.parquet"
 
 
@@ -47,6 +49,12 @@ def shard_and_epoch(key: str) -> tuple[str, int] | None:
     """Shard and writer's epoch in the key of a part; None when it isn't one of ours."""
     match = _PART_NAME.fullmatch(part_name(key))
     return None if match is None else (match["shard"], int(match["epoch"]))
+
+
+def published_parts(store: ObjectStore) -> Iterator[ObjectInfo]:
+    """Every file in the folders of parts, whatever it is. Raises StateError."""
+    for folder in _FOLDERS:
+        yield from store.list(f"{folder}/")
 
 
 class _HashingFile(io.RawIOBase):

@@ -7,18 +7,14 @@ An order carries its own sha256: a flipped bit must not purge somebody else.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any
-
-import orjson
 
 from backfill_dagster.atproto.at_uri import author_of
 from backfill_dagster.errors import ObjectMissingError, StateError
-from backfill_dagster.records.entry import canonical_json
+from backfill_dagster.records.canonical import hashed_json, read_hashed_json
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.store.base import ObjectStore
 
@@ -80,15 +76,27 @@ class Purges:
         """The purged records of an account."""
         return self._by_author.get(did, frozenset())
 
-    def open_dids(self, fold: Fold, members: Iterable[str]) -> list[str]:
-        """Purged accounts that a shard's log says nothing of yet. `members`: DIDs that its plan or log knows."""
-        return sorted((self.dids & set(members)) - fold.purged)
+    def open_in(self, fold: Fold, planned: Iterable[str]) -> list[str]:
+        """What has been purged and a shard's log doesn't say so yet: accounts, then single records."""
+        members = [*planned]
+        return [*self.open_dids(fold, members), *self.open_uris(fold, members)]
 
-    def open_uris(self, fold: Fold, members: Iterable[str]) -> list[str]:
-        """Purged records of a shard's accounts that its log says nothing of yet."""
+    def open_dids(self, fold: Fold, planned: Iterable[str]) -> list[str]:
+        """Purged accounts that a shard's log says nothing of yet.
+
+        Args:
+            fold: the log; whoever it knows is the shard's, too.
+            planned: the DIDs that the plan gives the shard, delisted ones too: they are to be kept out later as well.
+        """
+        if not self.dids:
+            return []
+        return sorted((self.dids & {*planned, *fold.dids}) - fold.purged)
+
+    def open_uris(self, fold: Fold, planned: Iterable[str]) -> list[str]:
+        """Purged records of a shard's accounts that its log says nothing of yet; arguments as of `open_dids`."""
         if not self.uris:
             return []
-        known = set(members) & self._by_author.keys()
+        known = {*planned, *fold.dids} & self._by_author.keys()
         return sorted(uri for did in known for uri in self._by_author[did] - fold.purged)
 
 
@@ -161,17 +169,10 @@ def purge_key(number: int) -> str:
 
 
 def _order_bytes(order: Purge) -> bytes:
-    content = asdict(order)
-    return canonical_json(content | {"sha256": _digest(content)})
+    return hashed_json(asdict(order))
 
 
 def _order(data: bytes) -> Purge:
-    """Read an order back; fields of later versions count for its hash and are ignored."""
-    content: dict[str, Any] = orjson.loads(data)
-    if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):
-        raise ValueError("its sha256 is not the one it carries")
+    """Read an order back; fields of later versions are ignored."""
+    content = read_hashed_json(data)
     return Purge(**{one.name: content[one.name] for one in fields(Purge)})
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(content)).hexdigest()

@@ -58,10 +58,6 @@ class RowIndex:
         """Where the DID's rows are, part by part."""
         return self._ranges.get(did, [])
 
-    def rows(self, did: str) -> int:
-        """How many rows it has, those in quarantine too."""
-        return sum(one.stop - one.start for one in self.ranges(did))
-
     def batches(self, did: str, record_types: Collection[str | None] | None = None) -> Iterator[tuple[str | None, Any]]:
         """The DID's rows as (record type, Arrow table of all columns), in the order in which they lie.
 

@@ -6,15 +6,13 @@ is passed over. When snapshots are written and read is `log.py`'s business.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import orjson
-
 from backfill_dagster.model import RepoOutcome
-from backfill_dagster.records.entry import canonical_json, part_from_json
+from backfill_dagster.records.canonical import hashed_json, read_hashed_json
+from backfill_dagster.records.entry import part_from_json
 from backfill_dagster.records.fold import Fold, LivePart
 
 SNAPSHOTS = "snapshots/"
@@ -48,7 +46,7 @@ def snapshot_bytes(fold: Fold) -> bytes:
         "purged": sorted(fold.purged),
         "voids": sorted(fold.voids),
     }
-    return canonical_json(content | {"sha256": _digest(content)})
+    return hashed_json(content)
 
 
 def fold_from_snapshot(data: bytes) -> Fold:
@@ -57,9 +55,7 @@ def fold_from_snapshot(data: bytes) -> Fold:
     Raises:
         ValueError: it can't be read, is of another version, or its sha256 is wrong.
     """
-    content = orjson.loads(data)
-    if not isinstance(content, dict) or content.pop("sha256", None) != _digest(content):
-        raise ValueError("its sha256 is not the one it carries")
+    content = read_hashed_json(data)
     try:
         if content["version"] != SNAPSHOT_VERSION:
             raise ValueError(f"it is of version {content['version']}")
@@ -82,7 +78,3 @@ def _fold(content: Mapping[str, Any]) -> Fold:
         purged=frozenset(content["purged"]),
         voids=frozenset(content["voids"]),
     )
-
-
-def _digest(content: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(content)).hexdigest()

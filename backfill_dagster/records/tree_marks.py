@@ -29,18 +29,8 @@ _NAME_BYTES = 12
 """Of a sha256: nobody finds another node with the same 96 bits."""
 
 
-class MarkedRepo(Protocol):
-    """A checked repo, whole or in part (`atproto.repo.Repo`)."""
-
-    @property
-    def data(self) -> bytes:
-        """CID of the tree's root node."""
-        ...
-
-    @property
-    def blocks(self) -> BlockIndex:
-        """The blocks that there are."""
-        ...
+class ListedTree(Protocol):
+    """What is known of the keys of a checked repo, whole or in part."""
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -55,6 +45,20 @@ class MarkedRepo(Protocol):
     @property
     def gaps(self) -> Sequence[Gap]:
         """Absent subtrees, ascending."""
+        ...
+
+
+class MarkedRepo(ListedTree, Protocol):
+    """A checked repo, whole or in part (`atproto.repo.Repo`)."""
+
+    @property
+    def data(self) -> bytes:
+        """CID of the tree's root node."""
+        ...
+
+    @property
+    def blocks(self) -> BlockIndex:
+        """The blocks that there are."""
         ...
 
 
@@ -119,7 +123,7 @@ def _subtrees(repo: MarkedRepo, cid: bytes, after: str, before: str | None) -> I
 class _Rows:
     """How many rows lie between two keys: listed ones, and those of the gaps, each of which follows a key."""
 
-    def __init__(self, repo: MarkedRepo, selection: Selection, gap_rows: Sequence[int]) -> None:
+    def __init__(self, repo: ListedTree, selection: Selection, gap_rows: Sequence[int]) -> None:
         listed = chain(repo.entries, repo.absent)
         places = [(f"{one}/{rkey}", False, 1) for one, rkey, _ in listed if selection.wants_collection(one)]
         if repo.gaps or repo.absent:

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome
 from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.records.fold import Fold, LivePart
+from backfill_dagster.standing import logged_shards
 from backfill_dagster.state import BackfillState
 
 FOREVER = 2**62
@@ -104,8 +105,7 @@ class _Reader:
         """Every shard once: those that have DIDs, then those that only have a log any more."""
         for shard, planned in self._plan.by_shard():
             self._read(shard, planned)
-        logged = {info.key.split("/")[1] for info in self._state.store.list("log/")}
-        for shard in sorted(logged - self._seen.keys()):
+        for shard in sorted(logged_shards(self._state) - self._seen.keys()):
             self._read(shard, [])
 
     def settle(self) -> None:
@@ -180,11 +180,11 @@ class _Reader:
 
 
 def _age(result: RepoOutcome) -> Age | None:
-    if not (result.records_total or result.quarantined):
+    if not result.has_rows:
         return None
     return (result.last_complete_rev or "", result.finished_at or "")
 
 
 def _has_repo(result: RepoOutcome) -> bool:
     """Whether a current shard's word on a DID ends its rows elsewhere."""
-    return not result.outcome.needs_attention or result.outcome is Outcome.PURGED or _age(result) is not None
+    return not result.outcome.needs_attention or result.outcome is Outcome.PURGED or result.has_rows

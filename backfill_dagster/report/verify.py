@@ -18,10 +18,10 @@ from backfill_dagster.progress import has_rewrites
 from backfill_dagster.records.audit import part_problem
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.records.part_file import part_name, shard_and_epoch
+from backfill_dagster.records.part_file import part_name, published_parts, shard_and_epoch
 from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.records.snapshot import snapshot_key
-from backfill_dagster.standing import has_open_purges, left_behind, logged_shards, overtaken
+from backfill_dagster.standing import left_behind, logged_shards, overtaken
 from backfill_dagster.state import BackfillState
 
 _LOG_REMEDY = "bring log/ back, or `backfill repair` reopens the accounts of what is lost"
@@ -222,7 +222,7 @@ def _plan_problems(
 
 def _purge_problems(shard: str, fold: Fold, planned: list[PlannedDid], purges: Purges) -> Iterator[str]:
     """Every order is carried out, and every purge has its order: without one, a new shard would fetch it again."""
-    if has_open_purges(fold, [one.did for one in planned], purges):
+    if purges.open_in(fold, [one.did for one in planned]):
         yield f"{shard}: a purge has not been carried out here; the next run does it, or `backfill purge`"
     for name in sorted(fold.purged - purges.dids - purges.uris):
         yield f"purges/: {shard} has purged {name}, and no order says so; bring purges/ back, or `backfill repair`"
@@ -240,14 +240,13 @@ def _file_problems(state: BackfillState, live: set[str], unknown: set[str]) -> I
     """Nothing lies around that no log knows; where a log can't be read, nobody can tell."""
     shards = logged_shards(state)
     names = {part_name(path) for path in live}  # never used twice, and folders may differ by case only
-    for prefix in ("records/", "quarantine/"):
-        for info in state.store.list(prefix):
-            if part_name(info.key) in names or any(f"/{shard}-" in info.key for shard in unknown):
-                continue
-            named = shard_and_epoch(info.key)
-            is_ours = named is not None and named[0] in shards
-            remedy = "the next run of its shard removes it, or `backfill repair`" if is_ours else "move it away"
-            yield f"{info.key}: no log says that this part is live; {remedy}"
+    for info in published_parts(state.store):
+        if part_name(info.key) in names or any(f"/{shard}-" in info.key for shard in unknown):
+            continue
+        named = shard_and_epoch(info.key)
+        is_ours = named is not None and named[0] in shards
+        remedy = "the next run of its shard removes it, or `backfill repair`" if is_ours else "move it away"
+        yield f"{info.key}: no log says that this part is live; {remedy}"
     for info in state.store.staged():
         said = "is live and not published yet" if info.key in live else "was never committed"
         yield f"staging/{info.key}: {said}; the next run of its shard sorts it out"

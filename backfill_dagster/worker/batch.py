@@ -237,7 +237,7 @@ class ShardBatches:
 
     def _had_rows(self, did: str) -> bool:
         known = self._writer.fold.dids.get(did)
-        return known is not None and (known[0].records_total > 0 or known[0].quarantined > 0)
+        return known is not None and known[0].has_rows
 
     def discard(self) -> None:
         """Drop the batch in hand; its DIDs stay pending."""

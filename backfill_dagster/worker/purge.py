@@ -12,7 +12,7 @@ from backfill_dagster.ledger import ShardSummary
 from backfill_dagster.model import PlannedDid
 from backfill_dagster.plan import Plan
 from backfill_dagster.records.purges import Purge, PurgeLog, Purges
-from backfill_dagster.standing import has_open_purges, logged_shards
+from backfill_dagster.standing import logged_shards
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.rewriting import carry_out_purges
 from backfill_dagster.worker.upkeep import Upkeep, on_each_shard
@@ -81,7 +81,7 @@ def _where_open(
         try:
             fold = state.log(key).read()
             is_finished = summaries.get(key, ShardSummary()).seq == fold.seq or not fold.purged
-            if not is_finished or has_open_purges(fold, [one.did for one in planned], purges):
+            if not is_finished or purges.open_in(fold, [one.did for one in planned]):
                 found.append(key)
         except StateError as error:
             unreadable.append(error)

@@ -11,7 +11,7 @@ from collections.abc import Collection
 from backfill_dagster.errors import StateError
 from backfill_dagster.ledger import Ledger, items_behind
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.records.part_file import part_name, shard_and_epoch
+from backfill_dagster.records.part_file import part_name, published_parts, shard_and_epoch
 from backfill_dagster.store import ObjectStore
 
 LEDGER_CHUNK = 500
@@ -72,7 +72,7 @@ def sweep(store: ObjectStore, fold: Fold, shard: str) -> int:
     staged = [info.key for info in store.staged() if _is_dead(info.key, live, fold.epoch, shard)]
     for key in staged:
         store.discard_staged(key)
-    listed = [info.key for prefix in ("records/", "quarantine/") for info in store.list(prefix)]
+    listed = [info.key for info in published_parts(store)]
     dead = [key for key in listed if _is_dead(key, live, fold.epoch, shard)]
     for key in dead:
         store.delete(key)
@@ -81,8 +81,7 @@ def sweep(store: ObjectStore, fold: Fold, shard: str) -> int:
 
 def newest_epoch(store: ObjectStore, shard: str) -> int:
     """The highest epoch in the names of a shard's parts, 0 without any: a log may have lost entries of it."""
-    keys = [info.key for prefix in ("records/", "quarantine/") for info in store.list(prefix)]
-    named = (shard_and_epoch(key) for key in keys)
+    named = (shard_and_epoch(info.key) for info in published_parts(store))
     return max((one[1] for one in named if one is not None and one[0] == shard), default=0)
 
 

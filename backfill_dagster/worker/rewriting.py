@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from backfill_dagster.atproto.at_uri import author_of
-from backfill_dagster.model import Outcome, RepoOutcome
+from backfill_dagster.model import RepoOutcome
 from backfill_dagster.progress import has_rewrites
 from backfill_dagster.records.compact import TARGET_BYTES, small_groups
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES, outcome_bytes
@@ -59,12 +59,11 @@ def carry_out_purges(writer: ShardWriter, purges: Purges, planned: Collection[st
         purges: all orders.
         planned: the DIDs that the plan gives the shard, delisted ones too: they are to be kept out later as well.
     """
-    members = [*planned, *writer.fold.dids]
-    for dids in cut(purges.open_dids(writer.fold, members), PURGED_PER_ENTRY, lambda did: 4 * len(did)):
+    for dids in cut(purges.open_dids(writer.fold, planned), PURGED_PER_ENTRY, lambda did: 4 * len(did)):
         _purge_dids(writer, dids)
     take_out_superseded(writer)
     heard: set[str] = set()
-    for uris in cut(purges.open_uris(writer.fold, members), PURGED_PER_ENTRY, partial(_uri_bytes, writer, heard)):
+    for uris in cut(purges.open_uris(writer.fold, planned), PURGED_PER_ENTRY, partial(_uri_bytes, writer, heard)):
         _purge_uris(writer, uris)
 
 
@@ -77,23 +76,16 @@ def _uri_bytes(writer: ShardWriter, heard: set[str], uri: str) -> int:
 
 
 def _purge_dids(writer: ShardWriter, dids: Sequence[str]) -> None:
-    outcomes = {did: _purged(writer, did) for did in dids}
-    known = writer.fold.dids
-    with_rows = [did for did in dids if did in known and (known[did][0].records_total or known[did][0].quarantined)]
-    writer.commit_rewrite(Rewrite(), dids=outcomes, supersedes=with_rows, purged=dids)
-
-
-def _purged(writer: ShardWriter, did: str) -> RepoOutcome:
-    """The outcome that stays: no evidence of what was there."""
-    return RepoOutcome(
-        did=did,
-        outcome=Outcome.PURGED,
-        scope=writer.wanted.scope,
-        refresh=writer.wanted.refresh,
+    outcome = partial(
+        RepoOutcome.purged,
+        wanted=writer.wanted,
         finished_at=writer.state.effects.now_text(),
         run_id=writer.run_id,
         config_hash=writer.state.config.config_hash,
     )
+    known = writer.fold.dids
+    with_rows = [did for did in dids if did in known and known[did][0].has_rows]
+    writer.commit_rewrite(Rewrite(), dids={did: outcome(did) for did in dids}, supersedes=with_rows, purged=dids)
 
 
 def _purge_uris(writer: ShardWriter, uris: Sequence[str]) -> None:

@@ -72,7 +72,7 @@ async def run_shard(
     async with open_shard(state, shard.key, wanted, run_id, at_least_epoch=at_least) as (writer, on_writer):
         purges = await on_writer(_carry_out_purges, state, writer, planned)
         batches = ShardBatches(writer, selection, purges, numbers)
-        for did, outcome in _rows_of_the_past(state, writer.fold, shard.key).items():
+        for did, outcome in _rows_of_the_past(state, writer.fold, plan, planned, shard.key).items():
             await on_writer(batches.let_go, did, outcome)
         await on_writer(batches.commit)  # what is kept of a DID goes by the log
         marks = state.ledger.retry_marks(shard.key)
@@ -91,13 +91,16 @@ async def run_shard(
         return result
 
 
-def _rows_of_the_past(state: BackfillState, fold: Fold, key: str) -> dict[str, Outcome]:
+def _rows_of_the_past(
+    state: BackfillState, fold: Fold, plan: Plan, planned: Sequence[PlannedDid], key: str
+) -> dict[str, Outcome]:
     """DIDs whose rows here are the past, by the plan as it is now, and what is to be said of them.
 
     The run's own plan may be of hours ago: by that one an account that a newer plan has brought here belongs elsewhere.
     """
     newest = PlanStore(state.store).read()
-    planned = newest.dids(key)
+    if newest.generation != plan.generation:
+        planned = newest.dids(key)
     gone = left_behind(state, newest, planned, fold, key)
     back = overtaken(state, planned, fold, key)
     return dict.fromkeys(gone, Outcome.MOVED) | dict.fromkeys(back, Outcome.PENDING)

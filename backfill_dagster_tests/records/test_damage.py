@@ -12,7 +12,8 @@ import pytest
 
 from backfill_dagster.errors import FencedError
 from backfill_dagster.progress import has_rewrites
-from backfill_dagster.records.entry import LogEntry, canonical_json
+from backfill_dagster.records.canonical import canonical_json
+from backfill_dagster.records.entry import LogEntry
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.log import ShardLog
 from backfill_dagster_tests.records.test_snapshot import DIDS, History

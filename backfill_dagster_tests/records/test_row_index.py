@@ -70,6 +70,11 @@ def numbers(batches: Iterable[tuple[str | None, Any]]) -> list[tuple[str | None,
     return [(name, table.column("number").to_pylist()) for name, table in batches]
 
 
+def rows_of(index: RowIndex, did: str) -> int:
+    """How many rows the DID has, those in quarantine too."""
+    return sum(one.stop - one.start for one in index.ranges(did))
+
+
 def test_ranges_over_row_groups_and_parts(shard: Shard) -> None:
     likes = shard.add("like", 1, [("a", 1), ("a", 2), ("b", 3)], [("b", 4)], [("b", 5), ("c", 6)])
     posts = shard.add("post", 1, [("b", 7)])
@@ -84,7 +89,7 @@ def test_ranges_over_row_groups_and_parts(shard: Shard) -> None:
     ]
     assert numbers(index.batches("b")) == [("like", [3]), ("like", [4]), ("like", [5]), ("post", [7]), (None, [9])]
     assert numbers(index.batches("a")) == [("like", [1, 2])]
-    assert [index.rows(did) for did in "abcd"] == [2, 5, 2, 0]
+    assert [rows_of(index, did) for did in "abcd"] == [2, 5, 2, 0]
     assert (index.ranges("d"), list(index.batches("d"))) == ([], [])
 
 
@@ -113,7 +118,7 @@ def test_dead_rows_are_left_out_and_those_of_the_entry_that_killed_them_are_not(
     assert numbers(index.batches("b")) == [("like", [2])]
     shard.superseded = {"a": 4, "b": 2}
     index = shard.index()
-    assert [index.rows(did) for did in "ab"] == [0, 0]
+    assert [rows_of(index, did) for did in "ab"] == [0, 0]
 
 
 runs = st.lists(st.tuples(st.sampled_from("abcd"), st.integers(1, 3)), min_size=1, max_size=5)
@@ -137,7 +142,7 @@ def test_every_row_is_found_once_in_its_order(
     for author in "abcde":
         found = [number for _, some in numbers(index.batches(author)) for number in some]
         assert found == [number for one, number in rows if one == author]
-        assert index.rows(author) == len(found)
+        assert rows_of(index, author) == len(found)
 
 
 def test_row_groups_are_read_once_as_long_as_they_fit(shard: Shard) -> None:
@@ -207,7 +212,7 @@ def test_an_unreadable_part(shard: Shard, damage: str) -> None:
 
 
 def test_an_empty_shard_and_an_empty_part(shard: Shard) -> None:
-    assert shard.index().rows("a") == 0
+    assert rows_of(shard.index(), "a") == 0
     key = part_key(None, shard="s~0000", seq=1, epoch=1, unique="ff")
     part = PartFile(shard.store, key, None, quarantine_schema(), "zstd").finish()
     shard.store.publish([key])

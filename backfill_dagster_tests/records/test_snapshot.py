@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from backfill_dagster.errors import StateError
 from backfill_dagster.model import Outcome, RepoOutcome
-from backfill_dagster.records.entry import Part, canonical_json
+from backfill_dagster.records.canonical import canonical_json
+from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold, LivePart
 from backfill_dagster.records.log import ShardLog
 from backfill_dagster.records.snapshot import fold_from_snapshot, snapshot_bytes, snapshot_key

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -12,11 +11,11 @@ import pytest
 from backfill_dagster.localnet import Fault, LocalNetwork
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.planning import plan_backfill
-from backfill_dagster_tests.net.virtual_time import InstantTime
 from backfill_dagster_tests.report.asking import Watch, ask, glob_rows, live_rows
-from backfill_dagster_tests.road import opened, run_all
+from backfill_dagster_tests.road import run_all
 from backfill_dagster_tests.worker.mortal import KilledError, mortal
 from backfill_dagster_tests.worker.tiny import Rows, fold_of, run_one, shard_keys, state_of, tiny
+from backfill_dagster_tests.worker.upkeep import copied
 
 
 @contextmanager
@@ -116,11 +115,7 @@ async def test_at_every_step_of_a_move(folder: Path) -> None:
             await move(network, state, did, new)
         doubled = 0
         for steps in range(200):
-            copy = folder / f"copy{steps}"
-            shutil.copytree(folder / "data", copy / "data")
-            for name in ("study.yaml", "workspace.yaml"):
-                shutil.copy(folder / name, copy)
-            with opened(copy / "study.yaml", InstantTime().effects()) as state:
+            with copied(folder, folder / f"copy{steps}") as state:
                 dying, life = mortal(state, steps)
                 with suppress(KilledError):
                     await run_all(dying)

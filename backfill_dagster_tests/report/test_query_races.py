@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from backfill_dagster_tests.report.asking import Watch, ask, ask_one, glob_rows,
 from backfill_dagster_tests.road import opened, run_all
 from backfill_dagster_tests.worker.mortal import KilledError, mortal
 from backfill_dagster_tests.worker.tiny import POSTS_AND_LIKES, Rows, item_of, only_shard, state_of, tiny
+from backfill_dagster_tests.worker.upkeep import copied
 
 POST = "app.bsky.feed.post"
 FEW_TYPES = ("post", "reply", "like")
@@ -57,11 +57,7 @@ async def test_at_every_step_of_a_run_that_replaces_rows(folder: Path) -> None:
             reopen(state, did)
         seen: list[Rows] = []
         for steps in range(200):
-            copy = folder / f"copy{steps}"
-            shutil.copytree(folder / "data", copy / "data")
-            for name in ("study.yaml", "workspace.yaml"):
-                shutil.copy(folder / name, copy)
-            with opened(copy / "study.yaml", InstantTime().effects()) as state:
+            with copied(folder, folder / f"copy{steps}") as state:
                 dying, life = mortal(state, steps)
                 with suppress(KilledError):
                     await run_all(dying)

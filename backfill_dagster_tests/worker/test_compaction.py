@@ -37,10 +37,10 @@ from backfill_dagster_tests.worker.upkeep import (
     copied,
     entries_of,
     finish,
+    finished_in,
     flip,
     held,
     left_to_do,
-    own_locks,
     remove,
 )
 
@@ -61,10 +61,7 @@ async def network() -> AsyncIterator[LocalNetwork]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def base(tmp_path_factory: pytest.TempPathFactory, network: LocalNetwork) -> Path:
     """A finished backfill; tests work on copies."""
-    folder = tmp_path_factory.mktemp("base")
-    with own_locks(folder), state_of(folder, network, **MANY_PARTS) as state:
-        await run_all(state)
-    return folder
+    return await finished_in(tmp_path_factory.mktemp("base"), network, **MANY_PARTS)
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ from backfill_dagster.report import verify_backfill
 from backfill_dagster.standing import all_standings, total_outcomes
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker import rewriting
-from backfill_dagster.worker.retry import mark_for_retry
 from backfill_dagster_tests.road import run_all
 from backfill_dagster_tests.worker.mortal import KilledError, mortal
 from backfill_dagster_tests.worker.tiny import (
@@ -41,12 +40,13 @@ from backfill_dagster_tests.worker.upkeep import (
     copied,
     entries_of,
     finish,
+    finished_in,
     held,
     left_to_do,
     never_asked,
     order,
-    own_locks,
     purge,
+    refetch_all,
     scope_of,
     uris_of,
 )
@@ -89,21 +89,13 @@ async def changing() -> AsyncIterator[LocalNetwork]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def base(tmp_path_factory: pytest.TempPathFactory, running: LocalNetwork) -> Path:
     """A finished backfill; tests work on copies."""
-    folder = tmp_path_factory.mktemp("base")
-    with own_locks(folder), state_of(folder, running, **SETTINGS) as state:
-        await run_all(state)
-    return folder
+    return await finished_in(tmp_path_factory.mktemp("base"), running, **SETTINGS)
 
 
 @pytest.fixture
 def state(base: Path, folder: Path) -> Iterator[BackfillState]:
     with copied(base, folder / "copy") as state:
         yield state
-
-
-def refetch_all(state: BackfillState) -> None:
-    """`backfill retry` with every outcome there is."""
-    mark_for_retry(state, PlanStore(state.store).read(), outcomes=list(Outcome))
 
 
 async def test_an_account_is_gone_from_every_file_and_every_count(network: LocalNetwork, state: BackfillState) -> None:

@@ -10,24 +10,22 @@ import pytest_asyncio
 
 from backfill_dagster.errors import StateError
 from backfill_dagster.localnet import LocalNetwork
-from backfill_dagster.model import Outcome
-from backfill_dagster.plan import PlanStore
 from backfill_dagster.report import verify_backfill
 from backfill_dagster.state import BackfillState
-from backfill_dagster.worker.retry import mark_for_retry
 from backfill_dagster_tests.road import run_all
-from backfill_dagster_tests.worker.tiny import assert_sound, fold_of, only_shard, rows_in, state_of, tiny
+from backfill_dagster_tests.worker.tiny import assert_sound, fold_of, only_shard, rows_in, tiny
 from backfill_dagster_tests.worker.upkeep import (
     LIKE,
     all_uris,
     authors_on_disk,
     copied,
     finish,
+    finished_in,
     flip,
     left_to_do,
     order,
-    own_locks,
     purge,
+    refetch_all,
     remove,
     repair,
     uris_of,
@@ -48,21 +46,13 @@ async def network() -> AsyncIterator[LocalNetwork]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def base(tmp_path_factory: pytest.TempPathFactory, network: LocalNetwork) -> Path:
-    folder = tmp_path_factory.mktemp("base")
-    with own_locks(folder), state_of(folder, network, **SETTINGS) as state:
-        await run_all(state)
-    return folder
+    return await finished_in(tmp_path_factory.mktemp("base"), network, **SETTINGS)
 
 
 @pytest.fixture
 def state(base: Path, folder: Path) -> Iterator[BackfillState]:
     with copied(base, folder / "copy") as state:
         yield state
-
-
-def refetch_all(state: BackfillState) -> None:
-    """`backfill retry` with every outcome there is."""
-    mark_for_retry(state, PlanStore(state.store).read(), outcomes=list(Outcome))
 
 
 @pytest.mark.parametrize("damage", [flip, remove], ids=["flipped", "missing"])

@@ -13,6 +13,7 @@ import pytest
 
 from backfill_dagster.ledger import Lease
 from backfill_dagster.localnet import Fault, LocalNetwork
+from backfill_dagster.model import Outcome
 from backfill_dagster.plan import PlanStore
 from backfill_dagster.records.entry import LogEntry
 from backfill_dagster.records.purges import PurgeLog
@@ -24,9 +25,11 @@ from backfill_dagster.worker.backfill import BackfillRun, run_backfill, shards_w
 from backfill_dagster.worker.compaction import compact_backfill
 from backfill_dagster.worker.purge import carry_out
 from backfill_dagster.worker.repair import Repaired, repair_backfill
+from backfill_dagster.worker.retry import mark_for_retry
 from backfill_dagster.worker.upkeep import Upkeep
 from backfill_dagster_tests.net.virtual_time import InstantTime
-from backfill_dagster_tests.road import opened
+from backfill_dagster_tests.road import opened, run_all
+from backfill_dagster_tests.worker.tiny import state_of
 
 AllRows = dict[str | None, list[dict[str, Any]]]
 
@@ -75,6 +78,11 @@ async def finish(state: BackfillState) -> BackfillRun:
 def left_to_do(state: BackfillState) -> list[str]:
     """Shards that a run would do something for."""
     return [one.key for one in shards_with_work(state, PlanStore(state.store).read(), scope_of(state))]
+
+
+def refetch_all(state: BackfillState) -> None:
+    """`backfill retry` with every outcome there is."""
+    mark_for_retry(state, PlanStore(state.store).read(), outcomes=list(Outcome))
 
 
 def scope_of(state: BackfillState) -> str:
@@ -154,10 +162,17 @@ def own_locks(folder: Path) -> Iterator[None]:
         yield
 
 
+async def finished_in(folder: Path, network: LocalNetwork, **changes: Any) -> Path:
+    """A finished backfill for the tests of a whole module, which work on copies."""
+    with own_locks(folder), state_of(folder, network, **changes) as state:
+        await run_all(state)
+    return folder
+
+
 @contextmanager
 def copied(base: Path, copy: Path) -> Iterator[BackfillState]:
-    """A state of its own that begins as another one is now."""
-    shutil.copytree(base, copy)
+    """A state of its own that begins as another one is now; copies inside of the other (`copy...`) stay behind."""
+    shutil.copytree(base, copy, ignore=shutil.ignore_patterns("copy*"))
     with opened(copy / "study.yaml", InstantTime().effects()) as state:
         yield state
 
