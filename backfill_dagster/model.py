@@ -17,6 +17,9 @@ UNROUTABLE_SHARD = "_unroutable"
 
 ERROR_DETAIL_MAX_BYTES = 1024
 
+HOST_DOWN = "HostDown"
+"""Error code of the DIDs that were in hand when their host was found dead; they stay pending."""
+
 
 class Outcome(StrEnum):
     """What became of one DID. Closed: a DID always has exactly one of these (`docs/outcomes.md`)."""
@@ -48,12 +51,18 @@ class Outcome(StrEnum):
         return self in _RETRIED_ON_REFRESH
 
     @property
+    def is_failure(self) -> bool:
+        """Whether the fetch went wrong, at either end; what an account's owner or host has decided is none."""
+        return self in _FAILURES
+
+    @property
     def needs_attention(self) -> bool:
         """Whether a person may want to look: everything but complete and unchanged."""
         return self not in (Outcome.COMPLETE, Outcome.UNCHANGED)
 
 
 _NOT_TERMINAL = frozenset({Outcome.HTTP_ERROR, Outcome.PENDING})
+_FAILURES = frozenset({Outcome.HTTP_ERROR, Outcome.INVALID_REPO, Outcome.TOO_LARGE, Outcome.REFUSED_HOST})
 _RETRIED_ON_REFRESH = frozenset(
     {
         Outcome.COMPLETE,

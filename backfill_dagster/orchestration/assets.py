@@ -13,8 +13,15 @@ from typing import Any
 import dagster as dg
 
 from backfill_dagster.config import BackfillConfig, FileSource, InlineSource, S3Source, SqliteSource
-from backfill_dagster.orchestration import names
-from backfill_dagster.orchestration.columns import ledger_schema, records_schema
+from backfill_dagster.orchestration import names, snippets
+from backfill_dagster.orchestration.columns import (
+    coverage_schema,
+    ledger_schema,
+    network_schema,
+    plan_schema,
+    records_schema,
+    source_schema,
+)
 from backfill_dagster.orchestration.failures import clear_failures
 from backfill_dagster.orchestration.metadata import (
     ROW_COUNT,
@@ -26,11 +33,16 @@ from backfill_dagster.orchestration.metadata import (
 from backfill_dagster.orchestration.ops import fetch_repos_op, load_shard_op
 from backfill_dagster.orchestration.partitions import register_partitions, shard_partitions
 from backfill_dagster.orchestration.progress_log import ProgressLog
-from backfill_dagster.orchestration.resources import BackfillResource, DidSource
+from backfill_dagster.orchestration.resources import backfill_of, source_resource_of
 from backfill_dagster.report import build_coverage, write_report
 from backfill_dagster.worker.planning import plan_backfill
 
 OWNERS = ["team:backfill"]
+
+SCHEMA = "dagster/column_schema"
+
+REPORT_CRON = "*/10 * * * *"
+"""When a report may be written anew: no run for each of the shards that end in between."""
 
 
 def did_list(config: BackfillConfig) -> dg.AssetSpec:
@@ -41,7 +53,30 @@ def did_list(config: BackfillConfig) -> dg.AssetSpec:
         group_name=config.name,
         owners=OWNERS,
         kinds={_source_kind(config)},
-        metadata=_source_metadata(config),
+        metadata={
+            SCHEMA: source_schema(config.source.keep_columns),
+            snippets.SNIPPET: snippets.markdown(snippets.did_list_sql(config)),
+            **_source_metadata(config),
+        },
+    )
+
+
+def pds_network(config: BackfillConfig) -> dg.AssetSpec:
+    """The hosts that repos are fetched from: outside too."""
+    return dg.AssetSpec(
+        [config.name, names.PDS_NETWORK],
+        description="One row per repo of the PDS hosts that the plan names. Comes from outside: "
+        f"`{names.backfill_job(config.name)}` fetches the repos of the list's DIDs from there.",
+        group_name=config.name,
+        owners=OWNERS,
+        kinds={"bluesky"},
+        metadata={
+            SCHEMA: network_schema(),
+            snippets.SNIPPET: snippets.markdown(snippets.network_sql(config)),
+            "requests_per_second": config.processing.requests_per_second,
+            "concurrent_requests": config.processing.concurrent_requests,
+            "plc_url": dg.MetadataValue.url(config.identity.plc_url),
+        },
     )
 
 
@@ -56,15 +91,27 @@ def shard_plan(config: BackfillConfig) -> dg.AssetsDefinition:
         owners=OWNERS,
         kinds={"parquet"},
         required_resource_keys={names.state_resource(name), names.source_resource(name)},
+        config_schema={
+            "refresh": dg.Field(
+                bool,
+                default_value=False,
+                description="Ask every host for what is new since the last fetch: the shards' next runs do.",
+            )
+        },
+        metadata={SCHEMA: plan_schema(), snippets.SNIPPET: snippets.markdown(snippets.plan_sql(config))},
         description="One row per DID: its PDS host and its shard, which is the partition that fetches it. "
         "Planning again adds what is new and moves nothing.",
     )
     def plan_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        source = getattr(context.resources, names.source_resource(name))
-        assert isinstance(source, DidSource)
-        with clear_failures(), _backfill(context, name).open_state(create=True, source=source) as state:
+        source, refresh = (
+            source_resource_of(context.resources, name),
+            bool(context.op_execution_context.op_config["refresh"]),
+        )
+        with clear_failures(), backfill_of(context.resources, name).open_state(create=True, source=source) as state:
             on_resolved = ProgressLog(context.log.info, monotonic=state.effects.monotonic).plan
-            result = asyncio.run(plan_backfill(state, run_id=context.run.run_id, on_resolved=on_resolved))
+            result = asyncio.run(
+                plan_backfill(state, run_id=context.run.run_id, refresh=refresh, on_resolved=on_resolved)
+            )
             registered = register_partitions(context.instance, name, result.plan.shards())
             metadata = plan_metadata(result)
         context.log.info(f"{plan_text(result).splitlines()[0]}; {registered:,} new partitions")
@@ -82,8 +129,8 @@ def shard_assets(config: BackfillConfig) -> dg.AssetsDefinition:
     load_shard = load_shard_op(name).alias("load_shard")
     fetch_repos = fetch_repos_op(config).alias("fetch_repos")
 
-    def compose(shard_plan: Any) -> Any:
-        outputs = fetch_repos(load_shard(shard_plan))
+    def compose(shard_plan: Any, pds_network: Any) -> Any:
+        outputs = fetch_repos(load_shard(shard_plan=shard_plan, pds_network=pds_network))
         return {output: getattr(outputs, output) for output in outs}
 
     make: Callable[..., dg.AssetsDefinition] = dg.graph_multi_asset(
@@ -91,7 +138,9 @@ def shard_assets(config: BackfillConfig) -> dg.AssetsDefinition:
         group_name=name,
         partitions_def=shard_partitions(name),
         can_subset=False,
-        ins={names.SHARD_PLAN: dg.AssetIn([name, names.SHARD_PLAN], dagster_type=dg.Nothing)},
+        ins={
+            asset: dg.AssetIn([name, asset], dagster_type=dg.Nothing) for asset in (names.SHARD_PLAN, names.PDS_NETWORK)
+        },
         outs=outs,
     )
     return make(compose)
@@ -103,22 +152,33 @@ def coverage_report(config: BackfillConfig) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=[name, names.COVERAGE_REPORT],
-        deps=[dg.AssetKey([name, asset]) for asset in _shard_outs(config)],
+        deps=[dg.AssetKey([name, asset]) for asset in [names.SHARD_PLAN, *_shard_outs(config)]],
         group_name=name,
         owners=OWNERS,
         kinds={"html", "json"},
         required_resource_keys={names.state_resource(name)},
-        description="One report over the whole list: what is there, what is missing, and why; by host, outcome and "
-        "record type. Covers what has been committed when it runs.",
+        automation_condition=report_condition(),
+        metadata={SCHEMA: coverage_schema(), snippets.SNIPPET: snippets.markdown(snippets.coverage_sql(config))},
+        description="One row per host and outcome: what is there, what is missing, and why; in the report also by "
+        "record type and kept column. Covers what has been committed when it runs.",
     )
     def report_asset(context: dg.AssetExecutionContext) -> dg.MaterializeResult[Any]:
-        with clear_failures(), _backfill(context, name).open_state() as state:
+        with clear_failures(), backfill_of(context.resources, name).open_state() as state:
             coverage = build_coverage(state)
             keys = write_report(state, coverage)
             paths = {key.rsplit("/", 1)[-1]: state.store.path(key) for key in keys[:2]}
         return dg.MaterializeResult(metadata=coverage_metadata(coverage, paths))
 
     return report_asset
+
+
+def report_condition() -> dg.AutomationCondition[dg.AssetKey]:
+    """Anything upstream has changed since the last report, none is being written, and ten minutes are round.
+
+    `eager()` would never come true while a partition of a shard asset is failed.
+    """
+    any_news = dg.AutomationCondition.any_deps_updated().since_last_handled()
+    return dg.AutomationCondition.cron_tick_passed(REPORT_CRON) & any_news & ~dg.AutomationCondition.in_progress()
 
 
 def _shard_outs(config: BackfillConfig) -> dict[str, dg.AssetOut]:
@@ -130,7 +190,11 @@ def _shard_outs(config: BackfillConfig) -> dict[str, dg.AssetOut]:
             f"`{ROW_COUNT}` counts the shard's live rows.",
             owners=OWNERS,
             kinds={"parquet"},
-            metadata={"record_types": entry, "dagster/column_schema": records_schema(entry, config.records.raw)},
+            metadata={
+                "record_types": entry,
+                SCHEMA: records_schema(entry, config.records.raw),
+                snippets.SNIPPET: snippets.markdown(snippets.records_sql(config, entry)),
+            },
         )
         for entry in config.record_types
     }
@@ -140,7 +204,7 @@ def _shard_outs(config: BackfillConfig) -> dict[str, dg.AssetOut]:
         description="One row per DID of the shard: what became of its repo, with the evidence.",
         owners=OWNERS,
         kinds={config.storage.type},
-        metadata={"dagster/column_schema": ledger_schema()},
+        metadata={SCHEMA: ledger_schema(), snippets.SNIPPET: snippets.markdown(snippets.outcomes_sql(config))},
     )
     return outs
 
@@ -175,9 +239,3 @@ def _source_metadata(config: BackfillConfig) -> dict[str, Any]:
         case S3Source():
             metadata |= {"path": source.path} | ({"query": source.query} if source.query else {})
     return metadata
-
-
-def _backfill(context: dg.AssetExecutionContext, name: str) -> BackfillResource:
-    resource = getattr(context.resources, names.state_resource(name))
-    assert isinstance(resource, BackfillResource)
-    return resource

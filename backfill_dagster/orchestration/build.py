@@ -11,11 +11,15 @@ import dagster as dg
 
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.orchestration import names
-from backfill_dagster.orchestration.assets import coverage_report, did_list, shard_assets, shard_plan
-from backfill_dagster.orchestration.broken import broken_assets
-from backfill_dagster.orchestration.config_folder import config_folder, load_configs
+from backfill_dagster.orchestration.assets import coverage_report, did_list, pds_network, shard_assets, shard_plan
+from backfill_dagster.orchestration.broken import broken_assets, broken_checks
+from backfill_dagster.orchestration.checks import shard_checks
+from backfill_dagster.orchestration.config_folder import config_folder, folder_stamp, read_folder
 from backfill_dagster.orchestration.jobs import backfill_jobs
+from backfill_dagster.orchestration.location_sensors import config_folder_sensor, coverage_reports, run_failed
 from backfill_dagster.orchestration.resources import BackfillResource, source_of
+from backfill_dagster.orchestration.schedules import backfill_schedules
+from backfill_dagster.orchestration.sensors import backfill_sensors
 
 _logger = logging.getLogger(__name__)
 
@@ -32,21 +36,29 @@ def build_definitions(
         overrides: resource key -> resource; `<name>__source` and `<name>__backfill` are what runs use.
         environ: environment variables; default: the process's.
     """
-    loaded = load_configs(config_folder(environ) if config_dir is None else config_dir, environ)
-    errors = {one.path: str(one.error) for one in loaded if one.error is not None}
+    folder = config_folder(environ) if config_dir is None else config_dir
+    stamp, found = folder_stamp(folder), read_folder(folder, environ)
+    errors = dict(found.errors)
     parts: list[dg.Definitions] = []
-    taken: dict[str, Path] = {}
-    for config in (one.config for one in loaded if one.config is not None):
-        clash = next((taken[name] for name in sorted(_node_names(config)) if name in taken), None)
-        if clash is not None:
-            errors[config.path] = f"its jobs would be named like those of {clash}; choose another backfill.name"
-            continue
-        taken |= dict.fromkeys(_node_names(config), config.path)
-        parts.append(_definitions(config, overrides or {}))
-    for error in errors.values():
-        _logger.error("no jobs for a broken config: %s", error)
+    configs: list[BackfillConfig] = []
+    for config in found.configs:
+        try:
+            parts.append(_definitions(config, overrides or {}))
+        except dg.DagsterError as error:
+            # Dagster may refuse what the config's own checks let through (a cron string, say): that file only.
+            errors[config.path] = f"Dagster refuses it: {' '.join(str(error).split())}"
+        else:
+            configs.append(config)
+    for broken in errors.values():
+        _logger.error("no jobs for a broken config: %s", broken)
     common = dg.Definitions(
         assets=broken_assets(errors),
+        asset_checks=broken_checks(errors, folder),
+        sensors=[
+            run_failed(configs),
+            config_folder_sensor(folder, stamp, errors, environ),
+            *coverage_reports(configs),
+        ],
         executor=dg.in_process_executor,  # runs from the asset catalog take this one, not their job's
     )
     return dg.Definitions.merge(common, *parts)
@@ -58,16 +70,18 @@ def _definitions(config: BackfillConfig, overrides: Mapping[str, Any]) -> dg.Def
         names.state_resource(name): BackfillResource(config_path=str(config.path)),
         names.source_resource(name): source_of(config),
     }
+    jobs = backfill_jobs(config)
     return dg.Definitions(
-        assets=[did_list(config), shard_plan(config), shard_assets(config), coverage_report(config)],
-        jobs=backfill_jobs(config),
+        assets=[
+            did_list(config),
+            pds_network(config),
+            shard_plan(config),
+            shard_assets(config),
+            coverage_report(config),
+        ],
+        asset_checks=[shard_checks(config)],
+        jobs=[jobs.plan, jobs.shard, jobs.report],
+        schedules=backfill_schedules(config, jobs.plan, jobs.shard),
+        sensors=backfill_sensors(config, jobs.plan, jobs.shard),
         resources={key: overrides.get(key, resource) for key, resource in resources.items()},
     )
-
-
-def _node_names(config: BackfillConfig) -> set[str]:
-    """Names of jobs, graphs and ops, which Dagster wants to be unique over the whole code location."""
-    name = config.name
-    jobs = {names.plan_job(name), names.backfill_job(name), names.report_job(name)}
-    ops = {"shard", "load_shard", "fetch_repos", names.SHARD_PLAN, names.COVERAGE_REPORT}
-    return jobs | {f"{name}__{op}" for op in ops}

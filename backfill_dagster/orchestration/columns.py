@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import dagster as dg
 
+from backfill_dagster.plan.generation import SCHEMA as PLAN_COLUMNS
 from backfill_dagster.records.schema import SHORT_NAMES, Raw, column_descriptions
 
 LEDGER_COLUMNS = (
@@ -67,9 +70,48 @@ def records_schema(entry: str, raw: Raw) -> dg.TableSchema:
 
 def ledger_schema() -> dg.TableSchema:
     """Columns of a ledger item."""
-    return dg.TableSchema(
-        columns=[dg.TableColumn(name, kind, description=meaning) for name, kind, meaning in LEDGER_COLUMNS]
+    return _schema(LEDGER_COLUMNS)
+
+
+def source_schema(keep_columns: Sequence[str]) -> dg.TableSchema:
+    """Columns of the list of DIDs, as far as they are read."""
+    kept = [(name, "string", "of the source, carried into plan and reports") for name in keep_columns]
+    return _schema([("did", "string", "a DID, or a handle that is resolved to one"), *kept])
+
+
+def plan_schema() -> dg.TableSchema:
+    """Columns of the plan."""
+    fields = [PLAN_COLUMNS.field(name) for name in PLAN_COLUMNS.names]
+    return _schema([(one.name, str(one.type), one.metadata[b"description"].decode()) for one in fields])
+
+
+def network_schema() -> dg.TableSchema:
+    """What a PDS host says of a repo (https://docs.bsky.app/docs/api/com-atproto-sync-list-repos)."""
+    return _schema(
+        [
+            ("did", "string", "the account"),
+            ("head", "string", "CID of the repo's newest commit"),
+            ("rev", "string", "revision of the repo, a TID"),
+            ("active", "bool", "whether the host serves it"),
+            ("status", "string", "why it doesn't: takendown, suspended, deactivated, ..."),
+        ]
     )
+
+
+def coverage_schema() -> dg.TableSchema:
+    """Columns of the coverage report's table of hosts."""
+    return _schema(
+        [
+            ("host", "string", "PDS host as partition keys write it; _unroutable for DIDs without one"),
+            ("outcome", "string", "what became of the DIDs"),
+            ("dids", "int", "how many"),
+        ]
+    )
+
+
+def _schema(columns: Iterable[tuple[str, str, str]]) -> dg.TableSchema:
+    """A schema from (name, type, meaning)."""
+    return dg.TableSchema(columns=[dg.TableColumn(name, kind, description=text) for name, kind, text in columns])
 
 
 _COLLECTIONS = {short: collection for collection, short in SHORT_NAMES.items()}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
@@ -11,32 +13,44 @@ from backfill_dagster.orchestration.partitions import shard_partitions
 from backfill_dagster.orchestration.run_tags import shard_tags
 
 
-def backfill_jobs(config: BackfillConfig) -> list[UnresolvedAssetJobDefinition]:
-    """`plan_<name>`, `backfill_<name>` (partitioned) and `report_<name>`."""
+@dataclass(frozen=True)
+class BackfillJobs:
+    """The jobs of one backfill: `plan_<name>`, `backfill_<name>` (partitioned) and `report_<name>`."""
+
+    plan: UnresolvedAssetJobDefinition
+    shard: UnresolvedAssetJobDefinition
+    report: UnresolvedAssetJobDefinition
+
+
+def backfill_jobs(config: BackfillConfig) -> BackfillJobs:
+    """Define them."""
     name = config.name
     shard_assets = [*map(names.records_asset, config.record_types), names.REPO_OUTCOMES]
-    return [
-        dg.define_asset_job(
+    return BackfillJobs(
+        plan=dg.define_asset_job(
             names.plan_job(name),
             selection=_assets(name, names.SHARD_PLAN),
             description=f"Reads the DIDs of {name}, finds their PDS hosts, and makes shards (partitions) of them.",
+            tags={names.KIND_TAG: "plan"},
         ),
-        dg.define_asset_job(
+        shard=dg.define_asset_job(
             names.backfill_job(name),
             selection=_assets(name, *shard_assets),
             description=f"Fetches one shard of {name}: the repos of DIDs of one PDS host, into checked Parquet.",
+            tags={names.KIND_TAG: "shard"},
             config=dg.PartitionedConfig(
                 partitions_def=shard_partitions(name),
                 run_config_for_partition_key_fn=lambda key: {},
                 tags_for_partition_key_fn=lambda key: shard_tags(name, key),
             ),
         ),
-        dg.define_asset_job(
+        report=dg.define_asset_job(
             names.report_job(name),
             selection=_assets(name, names.COVERAGE_REPORT),
             description=f"Writes the coverage report of {name}: what is there, what is missing, and why.",
+            tags={names.KIND_TAG: "report"},
         ),
-    ]
+    )
 
 
 def _assets(name: str, *assets: str) -> dg.AssetSelection:

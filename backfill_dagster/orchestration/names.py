@@ -17,7 +17,17 @@ HOST_TAG = "backfill/pds_host"
 PARTITION_TAG = "dagster/partition"
 """Dagster's own tag that carries a run's partition key."""
 
+KIND_TAG = "backfill/kind"
+"""Tag of jobs and their runs: what a run is for (`plan`, `shard`, `report`)."""
+
+LAUNCH_TAG = "backfill/launch"
+"""Tag of a plan's run with the value `pending`: when it has gone well, every shard with pending DIDs is launched."""
+
+RETRY_AFTER_TAG = "backfill/retry_after"
+"""Tag of a run whose host stopped answering: when trying again makes sense, ISO 8601 UTC."""
+
 DID_LIST = "did_list"
+PDS_NETWORK = "pds_network"
 SHARD_PLAN = "shard_plan"
 REPO_OUTCOMES = "repo_outcomes"
 COVERAGE_REPORT = "coverage_report"
@@ -36,6 +46,31 @@ def backfill_job(name: str) -> str:
 def report_job(name: str) -> str:
     """The job that writes a backfill's coverage report."""
     return f"report_{name}"
+
+
+def resume_schedule(name: str) -> str:
+    """The schedule that launches shards with pending DIDs."""
+    return f"resume_{name}"
+
+
+def refresh_schedule(name: str) -> str:
+    """The schedule that plans again and fetches what is new."""
+    return f"refresh_{name}"
+
+
+def source_sensor(name: str) -> str:
+    """The sensor that plans when the list of DIDs has changed."""
+    return f"source_changed_{name}"
+
+
+def shards_sensor(name: str) -> str:
+    """The sensor that registers partitions, and launches what a plan asks to."""
+    return f"new_shards_{name}"
+
+
+def plan_op(name: str) -> str:
+    """The op of `plan_<name>`, which takes its run config."""
+    return f"{name}__{SHARD_PLAN}"
 
 
 def partition_set(name: str) -> str:
@@ -71,3 +106,10 @@ def backfill_of_job(job: str) -> str | None:
     """The backfill whose shards a job runs, None when it is another kind of job."""
     prefix = backfill_job("")
     return job.removeprefix(prefix) if job.startswith(prefix) else None
+
+
+def node_names(name: str) -> set[str]:
+    """Names of a backfill's jobs, graphs and ops, which Dagster wants to be unique over the whole code location."""
+    jobs = {plan_job(name), backfill_job(name), report_job(name)}
+    ops = {"shard", "load_shard", "fetch_repos", "check_shard", SHARD_PLAN, COVERAGE_REPORT}
+    return jobs | {f"{name}__{op}" for op in ops}

@@ -8,14 +8,16 @@ can be taken up from either, in any process.
 
 import asyncio
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
 
 from backfill_dagster.config import BackfillConfig
-from backfill_dagster.errors import UnknownShardError
+from backfill_dagster.errors import BackfillError, FencedError, LeaseHeldError, StateError, UnknownShardError
 from backfill_dagster.model import Shard
 from backfill_dagster.orchestration import names
+from backfill_dagster.orchestration.checks import judge_shard, record_verdicts
 from backfill_dagster.orchestration.failures import clear_failures
 from backfill_dagster.orchestration.metadata import (
     Metadata,
@@ -25,12 +27,15 @@ from backfill_dagster.orchestration.metadata import (
     shard_numbers,
 )
 from backfill_dagster.orchestration.progress_log import ProgressLog
-from backfill_dagster.orchestration.resources import BackfillResource
+from backfill_dagster.orchestration.resources import BackfillResource, backfill_of
 from backfill_dagster.orchestration.run_tags import shard_tags
 from backfill_dagster.scope import load_selection
-from backfill_dagster.state import BackfillState
+from backfill_dagster.state import BackfillState, has_state
 from backfill_dagster.worker import ShardResult, run_shard
 from backfill_dagster.worker.backfill import find_shard
+
+REST_SECONDS = 600
+"""How long a host that stopped answering is let alone, unless it says itself for how long."""
 
 
 def load_shard_op(name: str) -> dg.OpDefinition:
@@ -42,14 +47,15 @@ def load_shard_op(name: str) -> dg.OpDefinition:
     @dg.op(
         name=f"{name}__load_shard",
         description="Looks the partition key up in the plan; an unknown one fails with the known ones named.",
-        ins={names.SHARD_PLAN: dg.In(dg.Nothing)},
+        ins={asset: dg.In(dg.Nothing) for asset in (names.SHARD_PLAN, names.PDS_NETWORK)},
         out=dg.Out(dg.Nothing),
         required_resource_keys={names.state_resource(name)},
     )
     def load_shard(context: dg.OpExecutionContext) -> None:
-        with clear_failures(), _backfill(context, name).open_state() as state:
-            shard = _shard(context, state)
-            count = _backfill(context, name).plan(state).shards()[shard.key]
+        backfill = backfill_of(context.resources, name)
+        with clear_failures(), _opened(context, backfill) as state:
+            shard = _shard(context, backfill, state)
+            count = backfill.plan(state).shards()[shard.key]
         context.instance.add_run_tags(context.run_id, shard_tags(name, shard.key))
         context.log.info(f"{shard.key}: {count:,} DIDs of PDS host {shard.host}")
 
@@ -69,12 +75,18 @@ def fetch_repos_op(config: BackfillConfig) -> dg.OpDefinition:
         required_resource_keys={names.state_resource(name)},
     )
     def fetch_repos(context: dg.OpExecutionContext) -> Iterator[dg.Output[None]]:
-        with clear_failures(), _backfill(context, name).open_state() as state:
-            result = _run_shard(context, state)
-        metadata = shard_metadata(config, result)
-        if result.host_down:
-            _observe(context, name, metadata)
-            raise host_failure(result, _backfill(context, name).effects().clock())
+        backfill = backfill_of(context.resources, name)
+        with clear_failures(), _opened(context, backfill) as state:
+            with checks_of_a_failure(context, backfill, state):
+                result = _run_shard(context, backfill, state)
+            metadata = shard_metadata(config, result)
+            if result.stopped:
+                retry_at = retry_time(result, state.effects.clock())
+                context.instance.add_run_tags(context.run_id, {names.RETRY_AFTER_TAG: retry_at})
+            if result.host_down:
+                _observe(context, name, metadata)
+                record_verdicts(context, name, judge_shard(backfill, state, result.shard))
+                raise host_failure(result, retry_at)
         for output in outputs:
             yield dg.Output(None, output, metadata=metadata[output])
 
@@ -87,30 +99,64 @@ def shard_metadata(config: BackfillConfig, result: ShardResult) -> dict[str, Met
     return metadata | {names.REPO_OUTCOMES: outcomes_metadata(result)}
 
 
-def host_failure(result: ShardResult, now_seconds: float) -> dg.Failure:
-    """The failure of a shard whose host stopped answering: why, what is left, when to try again.
+def retry_time(result: ShardResult, now_seconds: float) -> str:
+    """When a shard that stopped early should be tried again, ISO 8601 UTC: as the host says, else in a while.
 
     Args:
         result: how the shard stands.
         now_seconds: wall clock, seconds since the epoch.
     """
-    again = "run the partition again later"
-    if result.retry_after_seconds is not None:
-        moment = datetime.fromtimestamp(now_seconds + result.retry_after_seconds, UTC)
-        again = f"the host asks to try again after {moment.isoformat(timespec='seconds')}"
+    wait = REST_SECONDS if result.retry_after_seconds is None else result.retry_after_seconds
+    return datetime.fromtimestamp(now_seconds + wait, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def host_failure(result: ShardResult, retry_at: str) -> dg.Failure:
+    """The failure of a shard whose host stopped answering: why, what is left, when to try again."""
+    whose = "" if result.retry_after_seconds is None else ", as the host asks"
     return dg.Failure(
-        description=f"{result.shard}: {result.stopped}. {result.left:,} of {result.dids:,} DIDs are left; {again}",
-        metadata=numbers(shard_numbers(result)),
+        description=f"{result.shard}: {result.stopped}. {result.left:,} of {result.dids:,} DIDs are left; run the "
+        f"partition again after {retry_at}{whose}",
+        metadata=numbers(shard_numbers(result)) | {"retry_after": dg.MetadataValue.text(retry_at)},
         allow_retries=False,
     )
 
 
-def _run_shard(context: dg.OpExecutionContext, state: BackfillState) -> ShardResult:
-    shard = _shard(context, state)
+@contextmanager
+def checks_of_a_failure(
+    context: dg.OpExecutionContext, backfill: BackfillResource, state: BackfillState
+) -> Iterator[None]:
+    """Record the shard's checks when the block fails; not when the shard is somebody else's now, who records them."""
+    try:
+        yield
+    except (LeaseHeldError, FencedError, UnknownShardError):
+        raise
+    except BackfillError:
+        try:
+            record_verdicts(context, state.config.name, judge_shard(backfill, state, context.partition_key))
+        except BackfillError as error:
+            context.log.warning(f"{context.partition_key}: its checks could not be made: {error}")
+        raise
+
+
+@contextmanager
+def _opened(context: dg.OpExecutionContext, backfill: BackfillResource) -> Iterator[BackfillState]:
+    """The state; without one, an error that fits a partition which was planned once."""
+    config = backfill.config()
+    if context.has_partition_key and not has_state(config):
+        raise StateError(
+            f"{context.partition_key}: there is no state in {config.state_path} any more, though Dagster knows this "
+            f"partition: bring it back, or launch {names.plan_job(config.name)} to begin anew"
+        )
+    with backfill.open_state() as state:
+        yield state
+
+
+def _run_shard(context: dg.OpExecutionContext, backfill: BackfillResource, state: BackfillState) -> ShardResult:
+    shard = _shard(context, backfill, state)
     result = asyncio.run(
         run_shard(
             state,
-            _backfill(context, state.config.name).plan(state),
+            backfill.plan(state),
             load_selection(state.config),
             shard,
             run_id=context.run_id,
@@ -123,11 +169,11 @@ def _run_shard(context: dg.OpExecutionContext, state: BackfillState) -> ShardRes
     return result
 
 
-def _shard(context: dg.OpExecutionContext, state: BackfillState) -> Shard:
-    name = state.config.name
+def _shard(context: dg.OpExecutionContext, backfill: BackfillResource, state: BackfillState) -> Shard:
     if not context.has_partition_key:
-        raise UnknownShardError(f"{names.backfill_job(name)} runs one shard: launch it with a partition")
-    return find_shard(_backfill(context, name).plan(state), context.partition_key)
+        job = names.backfill_job(state.config.name)
+        raise UnknownShardError(f"{job} runs one shard: launch it with a partition")
+    return find_shard(backfill.plan(state), context.partition_key)
 
 
 def _observe(context: dg.OpExecutionContext, name: str, metadata: Mapping[str, Metadata]) -> None:
@@ -136,9 +182,3 @@ def _observe(context: dg.OpExecutionContext, name: str, metadata: Mapping[str, M
         context.log_event(
             dg.AssetObservation(asset_key=[name, asset], partition=context.partition_key, metadata=values)
         )
-
-
-def _backfill(context: dg.OpExecutionContext, name: str) -> BackfillResource:
-    resource = getattr(context.resources, names.state_resource(name))
-    assert isinstance(resource, BackfillResource)
-    return resource

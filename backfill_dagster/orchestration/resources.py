@@ -18,6 +18,7 @@ from backfill_dagster.config import BackfillConfig, load_config
 from backfill_dagster.config.sources import Source
 from backfill_dagster.effects import Effects
 from backfill_dagster.logs import configure_logging
+from backfill_dagster.orchestration import names
 from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.state import BackfillState, open_state
 
@@ -112,6 +113,18 @@ class BackfillResource(dg.ConfigurableResource[None]):
         """Clocks, randomness and waiting; tests override it."""
         return Effects()
 
+    def config(self, source: DidSource | None = None) -> BackfillConfig:
+        """The YAML as it is now.
+
+        Args:
+            source: takes the place of its `source` block.
+
+        Raises:
+            ConfigError: it has become invalid.
+        """
+        config = load_config(Path(self.config_path))
+        return config if source is None else config.model_copy(update={"source": source.block()})
+
     @contextmanager
     def open_state(self, *, create: bool = False, source: DidSource | None = None) -> Iterator[BackfillState]:
         """The state, opened; closed at the end.
@@ -125,18 +138,34 @@ class BackfillResource(dg.ConfigurableResource[None]):
             UsageError: nothing is planned yet, or the config asks for something that this version doesn't have yet.
             StateError: the state can't be opened.
         """
-        config = load_config(Path(self.config_path))
+        config = self.config(source)
         configure_logging(config.monitoring.log_level)
-        if source is not None:
-            config = config.model_copy(update={"source": source.block()})
         with open_state(config, create=create, effects=self.effects()) as state:
             yield state
 
     def plan(self, state: BackfillState) -> Plan:
         """The plan as it was when the run first asked for it."""
         if self._plan is None:
-            self._plan = PlanStore(state.store).read()
+            self._plan = self.newest_plan(state)
         return self._plan
+
+    def newest_plan(self, state: BackfillState) -> Plan:
+        """The plan as it is now: for whoever asks again and again in one process."""
+        return PlanStore(state.store).read()
+
+
+def backfill_of(resources: object, name: str) -> BackfillResource:
+    """The config and state of a backfill, out of what an op, check, schedule or sensor is given."""
+    resource = getattr(resources, names.state_resource(name))
+    assert isinstance(resource, BackfillResource)
+    return resource
+
+
+def source_resource_of(resources: object, name: str) -> DidSource:
+    """The list of DIDs of a backfill, likewise."""
+    resource = getattr(resources, names.source_resource(name))
+    assert isinstance(resource, DidSource)
+    return resource
 
 
 def _given(resource: DidSource) -> dict[str, object]:

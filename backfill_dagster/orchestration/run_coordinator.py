@@ -16,11 +16,10 @@ from dagster._core.run_coordinator import SubmitRunContext
 from dagster._core.run_coordinator.queued_run_coordinator import RunQueueConfig
 
 from backfill_dagster.orchestration import names
-from backfill_dagster.orchestration.config_folder import config_folder, load_configs
+from backfill_dagster.orchestration.config_folder import Stamp, config_folder, folder_stamp, load_configs
 from backfill_dagster.orchestration.run_tags import missing_tags
 
 Limit = Mapping[str, Any]
-Stamp = tuple[tuple[str, int, int], ...]
 
 HOST_LIMIT: Limit = {"key": names.HOST_TAG, "limit": 1, "value": {"applyLimitPerUniqueValue": True}}
 
@@ -57,7 +56,7 @@ class PdsHostRunCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
     def _config_limits(self) -> Sequence[Limit]:
         """Limits of the YAML files, read again only when one has changed."""
         folder = config_folder()
-        stamp = _stamp(folder)
+        stamp = folder_stamp(folder)
         if stamp != self._stamp:
             self._stamp, self._limits = stamp, backfill_limits(folder)
         return self._limits
@@ -78,9 +77,3 @@ def backfill_limits(folder: Path) -> list[Limit]:
             }
         )
     return limits
-
-
-def _stamp(folder: Path) -> Stamp:
-    """What changes when a YAML file of the folder does."""
-    files = [(path, path.stat()) for path in sorted(folder.glob("*.y*ml"))]
-    return tuple((path.name, status.st_mtime_ns, status.st_size) for path, status in files)

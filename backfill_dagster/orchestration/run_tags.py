@@ -31,12 +31,20 @@ def missing_tags(run: dg.DagsterRun) -> dict[str, str]:
     key = run.tags.get(names.PARTITION_TAG)
     if key is None:
         return {}
-    wanted = shard_tags(_backfill_name(run), key)
+    wanted = shard_tags(shard_backfill(run), key)
     return {tag: value for tag, value in wanted.items() if run.tags.get(tag) != value}
 
 
-def _backfill_name(run: dg.DagsterRun) -> str | None:
-    """The backfill that a run belongs to; a run from the asset catalog has no job of its own."""
+def shard_backfill(run: dg.DagsterRun) -> str | None:
+    """The backfill that a shard run belongs to; a run from the asset catalog has no job of its own."""
     if not run.job_name.startswith(_ASSET_JOB_PREFIX):
         return names.backfill_of_job(run.job_name)
-    return next((key.path[0] for key in sorted(run.asset_selection or ()) if len(key.path) > 1), None)
+    checked = (check.asset_key for check in run.asset_check_selection or ())
+    keys = sorted({*(run.asset_selection or ()), *checked})
+    return next((key.path[0] for key in keys if len(key.path) > 1), None)
+
+
+def backfill_of_run(run: dg.DagsterRun) -> str | None:
+    """The backfill that any run belongs to: plans and reports too."""
+    kind, _, name = run.job_name.partition("_")
+    return name if name and kind in ("plan", "report") else shard_backfill(run)

@@ -86,6 +86,15 @@ class Plan:
         """
         return {key: size[0] for key, size in self._sizes.items() if key != UNROUTABLE_SHARD}
 
+    def shards_since(self, generation: int) -> set[str]:
+        """Partition keys of the shards that a later generation has put DIDs into, or changed where they are fetched.
+
+        Raises:
+            StateError: a generation can't be read.
+        """
+        sizes = shard_sizes(self._paths[generation:])
+        return {key for key, (current, _) in sizes.items() if current and key != UNROUTABLE_SHARD}
+
     def hosts(self) -> dict[str, int]:
         """Host part of the partition keys -> current DIDs, by host."""
         counts: Counter[str] = Counter()

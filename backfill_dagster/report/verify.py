@@ -5,7 +5,6 @@ Reads only, and says each difference in one line with its place. Mending is reco
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from contextlib import suppress
 
@@ -15,16 +14,12 @@ from backfill_dagster.errors import StateError
 from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid
 from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.progress import has_rewrites
-from backfill_dagster.records.audit import part_problem
-from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.part_file import part_name, published_parts, shard_and_epoch
 from backfill_dagster.records.purges import PurgeLog, Purges
-from backfill_dagster.records.snapshot import snapshot_key
+from backfill_dagster.report.shard_drift import LOG_REMEDY, log_problems, shard_problems
 from backfill_dagster.standing import left_behind, logged_shards, overtaken
 from backfill_dagster.state import BackfillState
-
-_LOG_REMEDY = "bring log/ back, or `backfill repair` reopens the accounts of what is lost"
 
 PROBLEMS_MAX = 1000
 """Differences named one by one; after that `verify` says that there are more."""
@@ -65,7 +60,7 @@ def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> 
     unknown: set[str] = set()
     strangers: set[str] = set()
     for shard, planned in _shards(state, plan):
-        if damage := list(_log_problems(state, shard)):
+        if damage := list(log_problems(state, shard)):
             yield from damage
             unknown.add(shard)
             continue
@@ -79,11 +74,8 @@ def _all_problems(state: BackfillState, database: duckdb.DuckDBPyConnection) -> 
         known = {one.did for one in planned}
         strangers |= {did for did, (result, _) in fold.dids.items() if did not in known and result.outcome.is_terminal}
         if seqs.get(shard, 0) > fold.seq:
-            yield f"{shard}: its log ends at {fold.seq}, the ledger knows entry {seqs[shard]}; {_LOG_REMEDY}"
-        yield from _snapshot_problems(state, shard, fold)
-        yield from _part_problems(state, fold)
-        yield from _row_problems(state, database, shard, fold)
-        yield from _ledger_problems(state, shard, fold)
+            yield f"{shard}: its log ends at {fold.seq}, the ledger knows entry {seqs[shard]}; {LOG_REMEDY}"
+        yield from shard_problems(state, database, shard, fold)
         yield from _plan_problems(state, plan, planned, shard, fold)
         if purges is not None:
             yield from _purge_problems(shard, fold, planned, purges)
@@ -99,105 +91,6 @@ def _shards(state: BackfillState, plan: Plan) -> Iterator[tuple[str, list[Planne
         yield shard, planned
     for shard in sorted(logged_shards(state) - seen):
         yield shard, []
-
-
-def _log_problems(state: BackfillState, shard: str) -> Iterator[str]:
-    """Every entry that can't count, each with its place."""
-    log = state.log(shard)
-    for seq, problem in sorted(log.damaged().items()):
-        yield f"{log.key(seq)} {problem}; bring it back from a backup, or `backfill repair` voids it"
-
-
-def _snapshot_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[str]:
-    """Snapshots are a cache: the entries count, but whoever reads from a wrong one is misled."""
-    for seq, problem in sorted(state.log(shard).bad_snapshots(fold).items()):
-        yield f"{snapshot_key(shard, seq)}: {problem}; `backfill repair` removes it"
-
-
-def _part_problems(state: BackfillState, fold: Fold) -> Iterator[str]:
-    """Each live part is published, and is byte for byte what the log says."""
-    for path, live in fold.parts.items():
-        try:
-            problem = part_problem(state.store, live.part)
-        except StateError as error:
-            yield str(error)
-            continue
-        if problem is not None:
-            yield f"{path}: {problem}; bring it back from a backup, or `backfill repair` reopens the accounts in it"
-
-
-def _row_problems(state: BackfillState, database: duckdb.DuckDBPyConnection, shard: str, fold: Fold) -> Iterator[str]:
-    """The rows inside are as many as the log says, belong to DIDs that have an outcome, and no URI is there twice."""
-    counted: dict[str, Counter[str]] = defaultdict(Counter)
-    for record_type, parts in _by_type(fold).items():
-        there = [part for part in parts if state.store.exists(part.path)]
-        if not there:
-            continue
-        try:
-            rows = _count_rows(state, database, fold, there)
-        except duckdb.Error as error:
-            yield f"{shard}: its {record_type or 'quarantine'} parts can't be read: {str(error).splitlines()[0]}"
-            continue
-        for author, count, distinct in rows:
-            if count != distinct:
-                yield f"{shard}: {author} has {count - distinct} URIs twice in {record_type or 'quarantine'}"
-            counted[author][record_type or ""] += count
-    if any(not state.store.exists(path) for path in fold.parts):
-        return  # named above already; the counts of a damaged shard would only repeat it
-    for did in sorted({*counted, *fold.dids}):
-        if did not in fold.dids:
-            yield f"{shard}: {did} has rows and no outcome"
-            continue
-        result = fold.dids[did][0]
-        quarantined = counted[did].pop("", 0)
-        if counted[did] != Counter(result.records_by_type):
-            yield f"{shard}: {did} has rows {dict(counted[did])}, its outcome says {dict(result.records_by_type)}"
-        if quarantined != result.quarantined:
-            yield f"{shard}: {did} has {quarantined} records in quarantine, its outcome says {result.quarantined}"
-
-
-def _by_type(fold: Fold) -> dict[str | None, list[Part]]:
-    parts: dict[str | None, list[Part]] = defaultdict(list)
-    for live in fold.parts.values():
-        parts[live.part.record_type].append(live.part)
-    return parts
-
-
-def _count_rows(
-    state: BackfillState, database: duckdb.DuckDBPyConnection, fold: Fold, parts: list[Part]
-) -> list[tuple[str, int, int]]:
-    """(author, live rows, distinct URIs) over the given parts."""
-    paths = {state.store.path(part.path): part.path for part in parts}
-    dead = [(path, did) for path, key in paths.items() for did in fold.dead_in(fold.parts[key])]
-    database.execute("CREATE OR REPLACE TEMP TABLE dead (filename VARCHAR, author VARCHAR)")
-    if dead:
-        database.executemany("INSERT INTO dead VALUES (?, ?)", dead)
-    return database.execute(
-        "SELECT author, count(*), count(DISTINCT uri) FROM "
-        "(SELECT author, uri, filename FROM read_parquet(?, filename = true, hive_partitioning = false)) AS row "
-        "ANTI JOIN dead USING (filename, author) GROUP BY author",
-        [list(paths)],
-    ).fetchall()
-
-
-def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[str]:
-    """The ledger has the log's newest word on every DID, and none of its own."""
-    seen = set()
-    for item in state.ledger.items(shard):
-        did = item.result.did
-        seen.add(did)
-        known = fold.dids.get(did)
-        if known is None:
-            yield f"{shard}: the ledger has {did}, the log has not; {_LOG_REMEDY}"
-        elif known[1] < item.seq:
-            yield f"{shard}: the ledger has {did} at seq {item.seq}, the log at {known[1]}; {_LOG_REMEDY}"
-        elif known[1] != item.seq:
-            behind = f"the ledger has {did} at seq {item.seq}, the log at {known[1]}"
-            yield f"{shard}: {behind}; the next run mends it, or `backfill repair`"
-        elif known[0].for_ledger != item.result:
-            yield f"{shard}: the ledger's item of {did} differs from the log's; `backfill repair` writes it again"
-    for did in sorted(set(fold.dids) - seen):
-        yield f"{shard}: the ledger lacks {did}; the next run mends it, or `backfill repair`"
 
 
 def _plan_problems(

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from backfill_dagster.config import Quota
 from backfill_dagster.effects import Effects
+from backfill_dagster.net.evidence import pause_seconds
 from backfill_dagster.worker.result import RunNumbers
+
+ASKED_PAUSE_MAX_SECONDS = 86_400.0
+"""A host may ask to be let alone for a day at most; what it says beyond that isn't believed."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +41,17 @@ class Brake:
     def pull(self, stop: Stop) -> None:
         """Stop the run; a reason that is there already stays."""
         self.pulled = self.pulled or stop
+
+    def give_up(self, reason: str, headers: Mapping[str, str]) -> None:
+        """Stop the run because the host is dead.
+
+        Args:
+            reason: in words.
+            headers: of its last answer, if there was one: it may say when to come back.
+        """
+        wait = pause_seconds(headers, self._effects.clock())
+        bounded = None if wait is None else min(wait, ASKED_PAUSE_MAX_SECONDS)
+        self.pull(Stop(reason, host_down=True, retry_after_seconds=bounded))
 
     def may_go_on(self) -> bool:
         """Whether another request may be made. Each True is a permit for one: many ask before the first is made."""

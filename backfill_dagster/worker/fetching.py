@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import BackfillError, InvalidRepoError, InvalidSignatureError
-from backfill_dagster.model import Outcome, PlannedDid, RepoOutcome, cut_detail
+from backfill_dagster.model import HOST_DOWN, Outcome, PlannedDid, RepoOutcome, cut_detail
 from backfill_dagster.records.delta import UnprovenError
 from backfill_dagster.worker.batch import ShardBatches
 from backfill_dagster.worker.body import NothingSinceError
@@ -93,7 +93,8 @@ class ShardFetching:
         if isinstance(got, Missed) and got.host_level:
             self._health.failed(got)
             if self._health.is_down:
-                self._brake.pull(Stop(f"the host stopped answering: {got.result.error_detail}", host_down=True))
+                said = got.result
+                self._brake.give_up(f"the host stopped answering: {said.error_detail}", said.error_headers)
             return
         for suspect in self._health.answered():
             await self._on_writer(self._batches.add_outcome, suspect.planned, suspect.result)
@@ -108,8 +109,8 @@ class ShardFetching:
         for suspect in suspects:
             result = suspect.result
             if host_is_down:
-                result = replace(result, outcome=Outcome.PENDING, error_code="HostDown")
-                self._brake.pull(Stop(f"the host does not answer: {result.error_detail}", host_down=True))
+                result = replace(result, outcome=Outcome.PENDING, error_code=HOST_DOWN)
+                self._brake.give_up(f"the host does not answer: {result.error_detail}", result.error_headers)
             await self._on_writer(self._batches.add_outcome, suspect.planned, result)
 
     async def _take(self, planned: PlannedDid, claim: Claim) -> RepoOutcome | Missed:

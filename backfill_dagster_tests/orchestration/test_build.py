@@ -45,7 +45,7 @@ def test_every_file_becomes_jobs_and_assets(tmp_path: Path) -> None:
         "report_study",
     ]
     found = specs(defs)
-    own = ["coverage_report", "did_list", "shard_plan"]
+    own = ["coverage_report", "did_list", "pds_network", "shard_plan"]
     assert sorted(key for key in found if key.startswith("study/")) == sorted(f"study/{a}" for a in own + SHARD_ASSETS)
     assert {spec.group_name for key, spec in found.items() if key.startswith("other/")} == {"other"}
 
@@ -53,7 +53,9 @@ def test_every_file_becomes_jobs_and_assets(tmp_path: Path) -> None:
 def test_every_asset_says_what_a_row_is_and_whose_it_is(tmp_path: Path) -> None:
     write_yaml(tmp_path)
     for key, spec in specs(build_definitions(tmp_path)).items():
-        assert (spec.description or "").startswith("One r"), key
+        assert (spec.description or "").startswith("One row per "), key
+        assert all(column.description for column in columns(spec).values()), key
+        assert "```sql" in spec.metadata["duckdb"].value, key
         assert spec.owners == ["team:backfill"], key
         assert spec.kinds, key
 
@@ -95,8 +97,8 @@ def test_the_plan_comes_from_the_list_and_the_report_from_the_shards(tmp_path: P
     }
     assert parents == {
         "shard_plan": ["did_list"],
-        "repo_outcomes": ["shard_plan"],
-        "coverage_report": sorted(SHARD_ASSETS),
+        "repo_outcomes": ["pds_network", "shard_plan"],
+        "coverage_report": sorted([*SHARD_ASSETS, "shard_plan"]),
     }
 
 
@@ -121,6 +123,7 @@ def test_the_ops_have_plain_names(tmp_path: Path) -> None:
     assert [str(step.key) for step in plan.get_all_steps_in_topo_order()] == [
         "study__shard.load_shard",
         "study__shard.fetch_repos",
+        "study__check_shard",
     ]
 
 

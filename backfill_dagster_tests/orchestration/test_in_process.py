@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator, Mapping
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 import pytest
@@ -20,33 +21,12 @@ from backfill_dagster.orchestration.build import build_definitions
 from backfill_dagster.orchestration.resources import InlineSource
 from backfill_dagster.state import open_state
 from backfill_dagster_tests.orchestration.network import ThreadedNetwork, threaded_network
+from backfill_dagster_tests.orchestration.road import Road, failure_of, failure_text, materialized, values
 from backfill_dagster_tests.road import write_config
 
 OPTIONS = LocalnetOptions(
     hosts=2, repos=14, median_records=20, max_records=60, states={"deactivated": 1, "not_a_did": 1}
 )
-RECORD_TYPES = ["app.bsky.feed.post", "app.bsky.graph.*"]
-
-
-class Road:
-    """A config on a network, with Dagster's definitions and an instance for it."""
-
-    def __init__(self, folder: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, **changes: Any) -> None:
-        self.net = net
-        self.instance = instance
-        self.path = write_config(
-            folder, net.network.plc_url, net.network.dids, **({"record_types": RECORD_TYPES} | changes)
-        )
-        self.defs = build_definitions(folder)
-
-    def run(self, job: str, *, key: str | None = None, raise_on_error: bool = True) -> dg.ExecuteInProcessResult:
-        return self.defs.resolve_job_def(job).execute_in_process(
-            instance=self.instance, partition_key=key, raise_on_error=raise_on_error
-        )
-
-    def plan(self) -> list[str]:
-        self.run("plan_study")
-        return list(self.instance.get_dynamic_partitions("did_shards__study"))
 
 
 @pytest.fixture(scope="module")
@@ -65,29 +45,6 @@ def instance() -> Iterator[dg.DagsterInstance]:
 def road(tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance) -> Iterator[Road]:
     yield Road(tmp_path, net, instance)
     net.do(net.network.set_faults([]))
-
-
-def values(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value.value for name, value in metadata.items()}
-
-
-def materialized(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
-    [event] = [
-        event for event in result.get_asset_materialization_events() if event.asset_key == dg.AssetKey(["study", asset])
-    ]
-    return values(event.materialization.metadata)
-
-
-def failure_of(result: dg.ExecuteInProcessResult) -> dg.DagsterEvent:
-    assert not result.success
-    [event] = [event for event in result.all_events if event.is_step_failure]
-    return event
-
-
-def failure_text(result: dg.ExecuteInProcessResult) -> str:
-    data = failure_of(result).step_failure_data
-    assert data.user_failure_data is not None
-    return data.user_failure_data.description or ""
 
 
 def expected_records(net: ThreadedNetwork, dids: list[str], types: set[str]) -> int:
@@ -191,10 +148,16 @@ def test_an_unknown_partition_names_the_known_ones(road: Road) -> None:
     assert all(key in failure_text(result) for key in known)
 
 
-def test_before_any_plan_the_failure_says_to_plan(road: Road) -> None:
-    road.instance.add_dynamic_partitions("did_shards__study", ["a.example~0000"])
-    result = road.run("backfill_study", key="a.example~0000", raise_on_error=False)
-    assert "nothing is planned yet" in failure_text(result)
+def test_a_partition_without_a_state_says_what_to_do(road: Road) -> None:
+    """The folder was deleted or moved while runs were queued."""
+    key = road.plan()[0]
+    shutil.rmtree(str(load_config(road.path).state_path))
+    result = road.run("backfill_study", key=key, raise_on_error=False)
+    assert failure_text(result).startswith(f"{key}: there is no state in ")
+    assert "bring it back, or launch plan_study to begin anew" in failure_text(result)
+    assert not Path(str(load_config(road.path).state_path)).exists(), "a run begins no state"
+    assert road.plan() == list(road.instance.get_dynamic_partitions("did_shards__study"))
+    assert road.run("backfill_study", key=key).success
 
 
 def test_a_report_before_any_plan_says_to_plan(road: Road) -> None:
@@ -238,12 +201,11 @@ def test_a_held_lease_is_one_line_that_names_the_owner(road: Road) -> None:
 
 def test_a_dead_host_fails_with_its_numbers_observed(road: Road) -> None:
     key = road.plan()[0]
-    number = [info.url.rsplit(":", 1)[1] for info in road.net.network.hosts].index(Shard.parse(key).host.split("_")[1])
-    road.net.do(road.net.network.set_faults([Fault(kind="down", host=number)]))
+    road.faults(Fault(kind="down", host=road.host_number(key)))
     result = road.run("backfill_study", key=key, raise_on_error=False)
     text = failure_text(result)
     assert text.startswith(f"{key}: ")
-    assert "DIDs are left; run the partition again later" in text
+    assert re.search(r"DIDs are left; run the partition again after \d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$", text)
     observed = {
         asset: values(observation.metadata)
         for asset in ("app_bsky_feed_post", "app_bsky_graph_all", "repo_outcomes")
@@ -266,7 +228,7 @@ def test_a_dead_host_fails_with_its_numbers_observed(road: Road) -> None:
 
 def test_dids_left_with_http_error_do_not_fail_the_run(road: Road) -> None:
     key = road.plan()[0]
-    number = [info.url.rsplit(":", 1)[1] for info in road.net.network.hosts].index(Shard.parse(key).host.split("_")[1])
+    number = road.host_number(key)
     did = next(one for one in road.net.network.hosts[number].dids if one in road.net.network.active)
     fault = Fault(kind="status", status=500, host=number, did=did, path="com.atproto.sync.getRepo")
     road.net.do(road.net.network.set_faults([fault]))

@@ -9,7 +9,7 @@ import dagster as dg
 from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome
 from backfill_dagster.orchestration.columns import LEDGER_COLUMNS, record_types_of
 from backfill_dagster.orchestration.metadata import numbers, outcomes_metadata, records_metadata, shard_text
-from backfill_dagster.orchestration.ops import host_failure
+from backfill_dagster.orchestration.ops import host_failure, retry_time
 from backfill_dagster.worker import ShardResult
 from backfill_dagster.worker.result import RunNumbers
 
@@ -82,15 +82,19 @@ def test_the_summary_is_a_headline_and_tables() -> None:
 
 
 def test_a_dead_host_says_when_to_try_again() -> None:
-    later = host_failure(dataclasses.replace(RESULT, retry_after_seconds=90), 0.0)
+    asked = dataclasses.replace(RESULT, retry_after_seconds=90)
+    assert retry_time(asked, 0.0) == "1970-01-01T00:01:30Z"
+    assert host_failure(asked, "1970-01-01T00:01:30Z").description == (
+        "a.example~0000: the host stopped answering. 3 of 12 DIDs are left; "
+        "run the partition again after 1970-01-01T00:01:30Z, as the host asks"
+    )
+    later = host_failure(RESULT, retry_time(RESULT, 0.0))
     assert later.description == (
         "a.example~0000: the host stopped answering. 3 of 12 DIDs are left; "
-        "the host asks to try again after 1970-01-01T00:01:30+00:00"
+        "run the partition again after 1970-01-01T00:10:00Z"
     )
     assert later.allow_retries is False
-    assert host_failure(RESULT, 0.0).description == (
-        "a.example~0000: the host stopped answering. 3 of 12 DIDs are left; run the partition again later"
-    )
+    assert later.metadata["retry_after"].value == "1970-01-01T00:10:00Z"
 
 
 def test_every_field_of_a_ledger_item_has_a_column() -> None:

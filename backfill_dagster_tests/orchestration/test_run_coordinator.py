@@ -11,12 +11,11 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._core.instance.ref import InstanceRef
-from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.run_coordinator import SubmitRunContext
-from dagster._core.test_utils import create_run_for_test
 
 from backfill_dagster.orchestration.run_coordinator import HOST_LIMIT, PdsHostRunCoordinator
 from backfill_dagster.orchestration.run_tags import missing_tags, shard_tags
+from backfill_dagster_tests.orchestration.runs import a_run as make_run
 from backfill_dagster_tests.orchestration.samples import write_yaml
 
 ROOT = Path(__file__).parents[2]
@@ -79,14 +78,7 @@ def test_the_local_instance_uses_it_and_caps_runs_at_four(instance: dg.DagsterIn
 
 
 def submit(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) -> dg.DagsterRun:
-    location = GrpcServerCodeLocationOrigin(host="localhost", port=1, location_name="backfill_dagster")
-    run = create_run_for_test(
-        instance,
-        job_name=job,
-        tags=tags,
-        status=dg.DagsterRunStatus.NOT_STARTED,
-        remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job),
-    )
+    run = make_run(instance, job, tags=tags)
     return instance.run_coordinator.submit_run(SubmitRunContext(run, Mock()))
 
 
