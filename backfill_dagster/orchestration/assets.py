@@ -173,12 +173,15 @@ def coverage_report(config: BackfillConfig) -> dg.AssetsDefinition:
 
 
 def report_condition() -> dg.AutomationCondition[dg.AssetKey]:
-    """Anything upstream has changed since the last report, none is being written, and ten minutes are round.
+    """Something upstream has changed since the last report was asked for, none is in progress, ten minutes are round.
 
-    `eager()` would never come true while a partition of a shard asset is failed.
+    `eager()` would never come true while a partition of a shard asset is failed. `any_deps_updated` and
+    `since_last_handled` would forget a shard that ends while the report is being written: they don't compare times.
     """
-    any_news = dg.AutomationCondition.any_deps_updated().since_last_handled()
-    return dg.AutomationCondition.cron_tick_passed(REPORT_CRON) & any_news & ~dg.AutomationCondition.in_progress()
+    news = dg.AutomationCondition.any_deps_match(dg.AutomationCondition.newly_updated())
+    since_asked = news.since(dg.AutomationCondition.newly_requested())
+    is_round = dg.AutomationCondition.cron_tick_passed(REPORT_CRON)
+    return is_round & since_asked & ~dg.AutomationCondition.in_progress()
 
 
 def _shard_outs(config: BackfillConfig) -> dict[str, dg.AssetOut]:
