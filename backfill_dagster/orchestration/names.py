@@ -17,6 +17,9 @@ HOST_TAG = "backfill/pds_host"
 PARTITION_TAG = "dagster/partition"
 """Dagster's own tag that carries a run's partition key."""
 
+PARTITION_SET_TAG = "dagster/partition_set"
+"""Dagster's own tag by which a job's Partitions page finds its runs."""
+
 KIND_TAG = "backfill/kind"
 """Tag of jobs and their runs: what a run is for (`plan`, `shard`, `report`)."""
 

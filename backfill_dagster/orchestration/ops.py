@@ -28,7 +28,7 @@ from backfill_dagster.orchestration.metadata import (
 )
 from backfill_dagster.orchestration.progress_log import ProgressLog
 from backfill_dagster.orchestration.resources import BackfillResource, backfill_of
-from backfill_dagster.orchestration.run_tags import shard_tags
+from backfill_dagster.orchestration.run_tags import page_tag, shard_tags
 from backfill_dagster.scope import load_selection
 from backfill_dagster.state import BackfillState, has_state
 from backfill_dagster.worker import ShardResult, run_shard
@@ -56,7 +56,7 @@ def load_shard_op(name: str) -> dg.OpDefinition:
         with clear_failures(), _opened(context, backfill) as state:
             shard = _shard(context, backfill, state)
             count = backfill.plan(state).shards()[shard.key]
-        context.instance.add_run_tags(context.run_id, shard_tags(name, shard.key))
+        context.instance.add_run_tags(context.run_id, shard_tags(name, shard.key) | page_tag(name))
         context.log.info(f"{shard.key}: {count:,} DIDs of PDS host {shard.host}")
 
     return load_shard

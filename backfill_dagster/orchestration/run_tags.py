@@ -31,8 +31,21 @@ def missing_tags(run: dg.DagsterRun) -> dict[str, str]:
     key = run.tags.get(names.PARTITION_TAG)
     if key is None:
         return {}
-    wanted = shard_tags(shard_backfill(run), key)
+    name = shard_backfill(run)
+    wanted = shard_tags(name, key)
+    if wanted and name and not _only_checks(run):
+        wanted |= page_tag(name)
     return {tag: value for tag, value in wanted.items() if run.tags.get(tag) != value}
+
+
+def page_tag(name: str) -> dict[str, str]:
+    """The tag that shows a shard run on the job's Partitions page, wherever it was launched from."""
+    return {names.PARTITION_SET_TAG: names.partition_set(name)}
+
+
+def _only_checks(run: dg.DagsterRun) -> bool:
+    """Whether the run makes nothing: its end says nothing about the partition."""
+    return bool(run.asset_check_selection) and not run.asset_selection
 
 
 def shard_backfill(run: dg.DagsterRun) -> str | None:

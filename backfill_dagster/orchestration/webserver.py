@@ -125,16 +125,18 @@ class Webserver:
         )["launchRun"]
         return str(_expect(answer, "LaunchRunSuccess")["run"]["runId"])
 
-    def launch_partitions(self, job: str, keys: Sequence[str] | None = None) -> str:
+    def launch_partitions(self, job: str, keys: Sequence[str] | None = None, *, only_failed: bool = False) -> str:
         """Launch a partition backfill of a job, as its Partitions page does; returns Dagster's backfill id.
 
         Args:
             job: a partitioned job.
             keys: default: all partitions.
+            only_failed: of these, the ones whose last run failed.
         """
         return self._launch_backfill(
             selector={"partitionSetName": f"{job}_partition_set", "repositorySelector": self._repository()},
             partitionNames=list(self.partition_keys(job) if keys is None else keys),
+            fromFailure=only_failed,
         )
 
     def launch_assets(self, assets: Iterable[Sequence[str]], keys: Sequence[str]) -> str:

@@ -21,6 +21,7 @@ from backfill_dagster_tests.orchestration.samples import write_yaml
 ROOT = Path(__file__).parents[2]
 LOCAL_YAML = ROOT / "deploy" / "local" / "dagster.yaml"
 KEY = "localhost_2583~0007"
+PAGE = {"dagster/partition_set": "backfill_study_partition_set"}
 TAGS = {"backfill/pds_host": "localhost_2583", "backfill/name": "study"}
 
 
@@ -40,13 +41,22 @@ def test_a_key_that_somebody_made_up_gets_no_tags() -> None:
 
 def test_a_run_of_the_job_and_one_from_the_catalog_get_the_same_tags() -> None:
     partition = {"dagster/partition": KEY}
-    assert missing_tags(a_run("backfill_study", partition)) == TAGS
-    assert missing_tags(a_run("__ASSET_JOB", partition, [["study", "repo_outcomes"]])) == TAGS
+    assert missing_tags(a_run("backfill_study", partition)) == TAGS | PAGE
+    assert missing_tags(a_run("__ASSET_JOB", partition, [["study", "repo_outcomes"]])) == TAGS | PAGE
+
+
+def test_checks_alone_are_kept_from_the_host_and_from_the_partitions_page() -> None:
+    """They have their partition's host tag all the same: nobody may be at work on the shard meanwhile."""
+    key = dg.AssetCheckKey(dg.AssetKey(["study", "repo_outcomes"]), "drift")
+    run = dg.DagsterRun(
+        job_name="__ASSET_JOB", run_id="1", tags={"dagster/partition": KEY}, asset_check_selection=frozenset({key})
+    )
+    assert missing_tags(run) == TAGS
 
 
 def test_what_is_there_is_not_missing_and_what_is_wrong_is() -> None:
-    assert missing_tags(a_run("backfill_study", {"dagster/partition": KEY, **TAGS})) == {}
-    wrong = {"dagster/partition": KEY, **TAGS, "backfill/pds_host": "elsewhere.example"}
+    assert missing_tags(a_run("backfill_study", {"dagster/partition": KEY, **TAGS, **PAGE})) == {}
+    wrong = {"dagster/partition": KEY, **TAGS, **PAGE, "backfill/pds_host": "elsewhere.example"}
     assert missing_tags(a_run("backfill_study", wrong)) == {"backfill/pds_host": "localhost_2583"}
 
 
