@@ -67,7 +67,7 @@ class Cron(Kind):
         if len(parts) != len(_FIELDS):
             raise ValueError
         _, _, days, months, _ = [field.values(part) for field, part in zip(_FIELDS, parts, strict=True)]
-        # 31 February never comes; with a day of week beside it cron takes either of the two.
-        if parts[4] == "*" and all(min(days) > _LONGEST_MONTHS[month - 1] for month in months):
+        # 31 February never comes; with a day of week beside it cron takes either of the two, but Dagster neither.
+        if all(min(days) > _LONGEST_MONTHS[month - 1] for month in months):
             raise ValueError
         return text

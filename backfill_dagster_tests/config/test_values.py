@@ -187,7 +187,7 @@ def test_time_range_may_be_a_single_day_but_not_run_backwards() -> None:
 
 @pytest.mark.parametrize(
     "cron",
-    ["0 * * * *", "*/15 * * * *", " 0 3 * * mon-fri ", "0,30 1-5/2 1 JAN,jul 0", "0 0 29 2 *", "0 0 31 2 mon",
+    ["0 * * * *", "*/15 * * * *", " 0 3 * * mon-fri ", "0,30 1-5/2 1 JAN,jul 0", "0 0 29 2 *", "0 0 29 2 mon",
      "5/20 * * * 7", "@daily"],
 )  # fmt: skip
 def test_crons(cron: str) -> None:
@@ -199,7 +199,7 @@ def test_crons(cron: str) -> None:
     ["", "* * * *", "* * * * * *", "60 * * * *", "* 24 * * *", "* * 0 * *", "* * * 13 *", "* * * * 8",
      "*/0 * * * *", "5-1 * * * *",
      "a * * * *", "*/ * * * *", "1- * * * *", ", * * * *",
-     "0 0 31 2,4 *", "@reboot", "1/x * * * *", "1--2 * * * *", "*-5 * * * *", 5],
+     "0 0 31 2,4 *", "0 0 31 2 mon", "@reboot", "1/x * * * *", "1--2 * * * *", "*-5 * * * *", 5],
 )  # fmt: skip
 def test_crons_that_are_refused(cron: object) -> None:
     (problem,) = problems_of(schedule={"resume_cron": cron})

@@ -1,4 +1,4 @@
-"""A host that stops answering in the middle of its shard: the run fails with reason, numbers, checks; later it goes on."""
+"""A host that stops answering within its shard: the run fails with reason, numbers and checks; later it goes on."""
 
 from __future__ import annotations
 

@@ -10,9 +10,10 @@ from typing import Any
 import dagster as dg
 import pytest
 
-from backfill_dagster.config import load_config
+from backfill_dagster.config import BackfillConfig, load_config
 from backfill_dagster.localnet import Fault, LocalnetOptions
 from backfill_dagster.model import Shard
+from backfill_dagster.orchestration import build
 from backfill_dagster.orchestration.build import build_definitions
 from backfill_dagster.state import open_state
 from backfill_dagster_tests.orchestration.network import ThreadedNetwork, threaded_network
@@ -80,7 +81,7 @@ def test_without_a_cron_string_there_is_no_schedule(tmp_path: Path) -> None:
     assert [(one.name, one.cron_schedule) for one in schedules] == [("refresh_study", "@weekly")]
 
 
-def test_a_cron_string_that_dagster_refuses_breaks_its_own_file_only(tmp_path: Path) -> None:
+def test_a_cron_string_that_never_comes_breaks_its_own_file_only(tmp_path: Path) -> None:
     write_yaml(tmp_path, schedule={"resume_cron": "0 0 30 2 1"})
     write_yaml(tmp_path, "other.yaml", name="other")
     defs = build_definitions(tmp_path)
@@ -88,6 +89,26 @@ def test_a_cron_string_that_dagster_refuses_breaks_its_own_file_only(tmp_path: P
     assert "0 0 30 2 1" in keys["study__config_error"]
     assert "other/did_list" in keys
     assert "study/did_list" not in keys
+
+
+def test_what_dagster_refuses_breaks_its_own_file_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known that gets past the config's own checks; should there be something, the others live on."""
+    write_yaml(tmp_path)
+    write_yaml(tmp_path, "other.yaml", name="other")
+    made = build._definitions
+
+    def refused(config: BackfillConfig, overrides: Any) -> dg.Definitions:
+        if config.name == "study":
+            raise dg.DagsterInvalidDefinitionError("no\nway")
+        return made(config, overrides)
+
+    monkeypatch.setattr(build, "_definitions", refused)
+    keys = {
+        spec.key.to_user_string(): spec.description or ""
+        for spec in build_definitions(tmp_path).resolve_all_asset_specs()
+    }
+    assert "Dagster refuses it: no way" in keys["study__config_error"]
+    assert "other/did_list" in keys
 
 
 def test_before_a_plan_there_is_nothing_to_resume(road: Road) -> None:
