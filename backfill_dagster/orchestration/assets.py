@@ -28,6 +28,7 @@ from backfill_dagster.orchestration.metadata import (
     coverage_metadata,
     plan_metadata,
     plan_text,
+    source_metadata,
     unresolved_text,
 )
 from backfill_dagster.orchestration.ops import fetch_repos_op, load_shard_op
@@ -114,6 +115,7 @@ def shard_plan(config: BackfillConfig) -> dg.AssetsDefinition:
             )
             registered = register_partitions(context.instance, name, result.plan.shards())
             metadata = plan_metadata(result)
+        context.log_event(dg.AssetObservation([name, names.DID_LIST], metadata=source_metadata(result)))
         context.log.info(f"{plan_text(result).splitlines()[0]}; {registered:,} new partitions")
         if result.unresolved:
             context.log.warning(unresolved_text(result.unresolved))

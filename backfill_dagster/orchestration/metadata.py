@@ -98,6 +98,14 @@ def plan_metadata(result: PlanResult) -> Metadata:
     return numbers(counted | cost) | {"summary": dg.MetadataValue.md(plan_text(result))}
 
 
+def source_metadata(result: PlanResult) -> Metadata:
+    """Of the list of DIDs as a plan has just read it."""
+    return numbers({"dagster/row_count": result.listed}) | {
+        "source": dg.MetadataValue.text(result.source),
+        "version": dg.MetadataValue.text(str(result.plan.metadata.get("source_version", ""))),
+    }
+
+
 def plan_text(result: PlanResult) -> str:
     """A plan in Markdown: a headline, the largest hosts, DIDs without a host."""
     hosts = sorted(result.plan.hosts().items(), key=lambda item: (-item[1], item[0]))[:20]

@@ -66,6 +66,16 @@ def test_the_plan_registers_its_shards_and_says_what_it_will_cost(road: Road) ->
     assert "invalid_did" in numbers["summary"]
 
 
+def test_the_list_is_observed_as_the_plan_has_read_it(road: Road) -> None:
+    road.plan()
+    [record] = road.instance.fetch_observations(dg.AssetKey(["study", "did_list"]), limit=5).records
+    assert record.asset_observation is not None
+    seen = values(record.asset_observation.metadata)
+    assert seen["dagster/row_count"] == 15
+    assert seen["source"] == "a list of 15 in the config"
+    assert seen["version"].startswith("sha256:")
+
+
 def test_every_shard_to_the_last_record(road: Road) -> None:
     total = {"repos": 0, "posts": 0, "graph": 0}
     for key in road.plan():
