@@ -1,6 +1,6 @@
 """One item per DID to look things up in, retry marks, and the leases that keep runs out of each other's way."""
 
-from backfill_dagster.ledger.base import Ledger, ShardSummary
+from backfill_dagster.ledger.base import Ledger, Settled, ShardSummary
 from backfill_dagster.ledger.behind import items_behind
 from backfill_dagster.ledger.item import item_attributes, item_from_attributes
 from backfill_dagster.ledger.lease import Lease
@@ -13,6 +13,7 @@ __all__ = [
     "LeaseRecord",
     "LeaseTable",
     "Ledger",
+    "Settled",
     "ShardSummary",
     "SqliteLedger",
     "host_lease_table",

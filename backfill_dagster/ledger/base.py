@@ -10,7 +10,20 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from backfill_dagster.ledger.lease_record import LeaseTable
-from backfill_dagster.model import LedgerItem, Outcome
+from backfill_dagster.model import LedgerItem, Outcome, Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """What every DID of a shard has had its answer to: nobody has to read the shard's log to know that nothing is left.
+
+    Attributes:
+        wanted: scope and refresh.
+        generation: of the plan that said which DIDs these are.
+    """
+
+    wanted: Wanted
+    generation: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +34,13 @@ class ShardSummary:
         outcomes: outcome -> current DIDs of the shard.
         rows: record type -> live rows.
         seq: the log entry that the numbers are as of.
+        settled: None when DIDs were left, or nobody looked.
     """
 
     outcomes: Mapping[str, int] = field(default_factory=dict)
     rows: Mapping[str, int] = field(default_factory=dict)
     seq: int = 0
+    settled: Settled | None = None
 
 
 class Ledger(Protocol):
@@ -87,6 +102,10 @@ class Ledger(Protocol):
 
     def retry_marks(self, shard: str) -> dict[str, int]:
         """DID -> the seq that its mark answers to. A mark counts while that is the DID's seq in the log."""
+        ...
+
+    def marked_shards(self) -> set[str]:
+        """The shards that have marks, answered ones among them."""
         ...
 
     def clear_marks(self, shard: str, dids: Iterable[str]) -> None:

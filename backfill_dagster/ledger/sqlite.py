@@ -9,12 +9,12 @@ from typing import Any
 import orjson
 
 from backfill_dagster.errors import StateError
-from backfill_dagster.ledger.base import ShardSummary
+from backfill_dagster.ledger.base import Settled, ShardSummary
 from backfill_dagster.ledger.item import item_attributes, item_from_attributes
 from backfill_dagster.ledger.sqlite_file import Row, SqliteFile
 from backfill_dagster.ledger.sqlite_leases import SqliteLeaseTable
 from backfill_dagster.ledger.sqlite_schema import LEDGER_SCHEMA, LEDGER_SCHEMA_VERSION, MAP_COLUMNS, RESULT_COLUMNS
-from backfill_dagster.model import LedgerItem, Outcome
+from backfill_dagster.model import LedgerItem, Outcome, Wanted
 
 PAGE_ROWS = 1000
 """Items read at a time: a reader that dawdles holds nobody up."""
@@ -28,6 +28,10 @@ _PUT = (
     + " WHERE excluded.seq > results.seq"
 )
 _PUT_OVER = _PUT.removesuffix(" WHERE excluded.seq > results.seq") + " WHERE results.seq = ?"
+
+
+_SETTLED = "settled:"
+"""What a summary says is settled is kept in `meta` under this and the shard: ledgers of before need no change."""
 
 
 class SqliteLedger:
@@ -87,21 +91,35 @@ class SqliteLedger:
 
     def summaries(self) -> dict[str, ShardSummary]:
         """Shard -> summary."""
-        rows = self._rows("SELECT shard, outcomes, rows, seq FROM shards WHERE backfill = ?", self._backfill)
+        rows = self._rows(
+            "SELECT shard, outcomes, rows, seq, meta.value FROM shards LEFT JOIN meta "
+            "ON meta.backfill = shards.backfill AND meta.name = ? || shard WHERE shards.backfill = ?",
+            _SETTLED,
+            self._backfill,
+        )
         return {
-            shard: ShardSummary(outcomes=orjson.loads(outcomes), rows=orjson.loads(counts), seq=seq)
-            for shard, outcomes, counts, seq in rows
+            shard: ShardSummary(
+                outcomes=orjson.loads(outcomes), rows=orjson.loads(counts), seq=seq, settled=_settled(value, seq)
+            )
+            for shard, outcomes, counts, seq, value in rows
         }
 
     def put_summary(self, shard: str, summary: ShardSummary) -> None:
         """Write a summary over one of the same or a lower seq."""
         row = (self._backfill, shard, summary.seq, _json(summary.outcomes), _json(summary.rows))
-        self._file.write(
-            "INSERT INTO shards (backfill, shard, seq, outcomes, rows) VALUES (?, ?, ?, ?, ?) "
-            "ON CONFLICT (backfill, shard) DO UPDATE SET seq = excluded.seq, outcomes = excluded.outcomes, "
-            "rows = excluded.rows WHERE excluded.seq >= shards.seq",
-            [row],
-        )
+        said = summary.settled
+        answers = None if said is None else [summary.seq, said.wanted.scope, said.wanted.refresh, said.generation]
+        with self._file.transaction() as connection:
+            connection.execute(
+                "INSERT INTO shards (backfill, shard, seq, outcomes, rows) VALUES (?, ?, ?, ?, ?) "
+                "ON CONFLICT (backfill, shard) DO UPDATE SET seq = excluded.seq, outcomes = excluded.outcomes, "
+                "rows = excluded.rows WHERE excluded.seq >= shards.seq",
+                row,
+            )
+            connection.execute(
+                "INSERT OR REPLACE INTO meta SELECT ?, ?, ? FROM shards WHERE backfill = ? AND shard = ? AND seq = ?",
+                (self._backfill, _SETTLED + shard, orjson.dumps(answers).decode(), *row[:3]),
+            )
 
     def attention(self, outcome: Outcome, limit: int) -> list[LedgerItem]:
         """Items with this outcome, by shard and DID; complete and unchanged ones have no index and take a while."""
@@ -122,6 +140,11 @@ class SqliteLedger:
         """DID -> seq that the mark answers to."""
         query = "SELECT did, seq FROM retry_marks WHERE backfill = ? AND shard = ?"
         return dict(self._rows(query, self._backfill, shard))
+
+    def marked_shards(self) -> set[str]:
+        """Shards with marks."""
+        rows = self._rows("SELECT DISTINCT shard FROM retry_marks WHERE backfill = ?", self._backfill)
+        return {shard for (shard,) in rows}
 
     def clear_marks(self, shard: str, dids: Iterable[str]) -> None:
         """Delete the marks whose seq is lower than the DID's item's."""
@@ -168,6 +191,15 @@ class SqliteLedger:
 
     def _items(self, query: str, *parameters: str | int) -> list[LedgerItem]:
         return [_item(row) for row in self._rows(query, *parameters)]
+
+
+def _settled(value: str | None, seq: int) -> Settled | None:
+    """What a summary of this seq says is settled; an earlier one's word doesn't count."""
+    answers = orjson.loads(value or "null")
+    if answers is None or answers[0] != seq:
+        return None
+    _, scope, refresh, generation = answers
+    return Settled(Wanted(scope, refresh), generation)
 
 
 def _row(item: LedgerItem) -> list[Any]:

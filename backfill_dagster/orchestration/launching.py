@@ -1,32 +1,41 @@
-"""Which shards to launch, for schedules and sensors: with work, in nobody's hand, on a host that isn't resting.
+"""Which shards to launch, for schedules and sensors: with DIDs left, in nobody's hand, on a host that isn't resting.
 
-Reads state and Dagster's instance; the launching itself is left to whoever asks.
+Reads state and Dagster's instance; the launching itself is left to whoever asks. A tick of Dagster's has a minute, so
+no more logs are read than have to be: a shard whose summary says that all is answered isn't looked into.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus, PartitionBackfill
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from backfill_dagster.model import UNROUTABLE_SHARD, Shard
+from backfill_dagster.model import PlannedDid, Shard, Wanted
 from backfill_dagster.orchestration import names
 from backfill_dagster.plan import Plan
+from backfill_dagster.progress import pending_dids
 from backfill_dagster.scope import load_selection
-from backfill_dagster.standing import all_standings
+from backfill_dagster.standing import left_behind
 from backfill_dagster.state import BackfillState
 
 LAUNCHES_MAX = 500
 """Runs that one tick asks for: creating them takes a daemon some seconds, and the queue drains slower than that."""
 
-_WAITING = frozenset({DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED})
+LOOK_SECONDS = 25.0
+"""How long one tick looks into shards; Dagster gives up on a tick after 60 s."""
+
+LOOKED_AT_ONCE = 50
+"""Shards whose DIDs are read from the plan together."""
 
 ENDED_LOOKED_AT_MAX = 1000
 """Newest runs that are looked through for hosts that want to be let alone."""
+
+_WAITING = frozenset({DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED})
 
 
 @dataclass(frozen=True)
@@ -34,15 +43,17 @@ class Launch:
     """What a tick asks for.
 
     Attributes:
-        keys: partitions to launch, at most `LAUNCHES_MAX`; hosts by turns, since a host has one run at a time.
-        more: partitions with work beyond these: a later tick's.
-        in_hand: partitions with work that are queued, running, or in a partition backfill.
+        keys: partitions to launch, at most the limit; hosts by turns, since a host has one run at a time.
+        more: partitions that have not had their turn: a later tick's.
+        last: the last partition that has had its turn; empty when none has.
+        in_hand: partitions that may have work and are queued, running, or in a partition backfill.
         at_work: of these, the ones whose run has started: it goes by the plan as it was then.
-        resting: partitions with work whose host has asked not to be asked again yet.
+        resting: partitions that may have work and whose host has asked not to be asked again yet.
     """
 
     keys: list[str]
     more: int = 0
+    last: str = ""
     in_hand: int = 0
     at_work: Sequence[str] = ()
     resting: int = 0
@@ -51,46 +62,84 @@ class Launch:
     def text(self) -> str:
         """One sentence for a tick that launches nothing."""
         waiting = f"{self.in_hand:,} in hand already, {self.resting:,} with a host that wants to be let alone"
-        return f"no shard to launch: of those with work {waiting}" if self.in_hand or self.resting else "nothing to do"
+        return f"no shard to launch: {waiting}" if self.in_hand or self.resting else "nothing to do"
 
 
-def shards_with_work(state: BackfillState, plan: Plan) -> list[str]:
-    """Partition keys of the shards that a run would do something for.
-
-    Not those whose only trouble is a lost part: a run can't mend that, and says so each time.
-    """
-    scope = load_selection(state.config).scope
-    return [
-        one.shard
-        for one in all_standings(state, plan, scope)
-        if one.shard != UNROUTABLE_SHARD and (one.pending or (one.has_work and not one.lost_parts))
-    ]
+def turn(key: str) -> tuple[int, str]:
+    """A partition's place in launching order: the first shard of each host, then the second of each."""
+    shard = Shard.parse(key)
+    return shard.number, shard.host
 
 
-def to_launch(
-    instance: dg.DagsterInstance, name: str, with_work: Iterable[str], now_text: str, limit: int = LAUNCHES_MAX
+def find_launch(
+    instance: dg.DagsterInstance,
+    state: BackfillState,
+    plan: Plan,
+    *,
+    wants: Callable[[str], bool] = lambda key: True,
+    limit: int = LAUNCHES_MAX,
+    seconds: float = LOOK_SECONDS,
 ) -> Launch:
-    """Of the shards with work, those that can be launched now.
+    """Look for shards that can be launched now.
 
     Args:
         instance: Dagster's.
-        name: the backfill.
-        with_work: partition keys.
-        now_text: ISO 8601 UTC.
-        limit: at most so many.
+        state: the opened state.
+        plan: as it is now.
+        wants: whether a partition key is asked about at all.
+        limit: of partitions to launch.
+        seconds: of looking; after that the others wait for their turn.
     """
-    wanted = sorted(map(Shard.parse, with_work), key=lambda shard: (shard.number, shard.host))
+    name, wanted = state.config.name, Wanted(load_selection(state.config).scope, plan.refresh)
+    unsettled = sorted(filter(wants, _unsettled(state, plan, wanted)), key=turn)
     at_work, waiting = keys_in_hand(instance, name)
-    resting = resting_hosts(instance, name, now_text)
-    free = [shard for shard in wanted if shard.key not in at_work and shard.key not in waiting]
-    ready = [shard.key for shard in free if shard.host not in resting]
+    hosts = resting_hosts(instance, name, state.effects.now_text())
+    resting = {key for key in unsettled if Shard.parse(key).host in hosts}
+    in_hand = at_work | waiting
+    free = [key for key in unsettled if key not in in_hand and key not in resting]
+    ready: list[str] = []
+    looked = 0
+    until = state.effects.monotonic() + seconds
+    for chunk in _chunks(free, LOOKED_AT_ONCE):
+        if len(ready) >= limit or state.effects.monotonic() >= until:
+            break
+        have_work = set(_with_work(state, plan, wanted, chunk))
+        for key in chunk:
+            if len(ready) >= limit:
+                break
+            looked += 1
+            if key in have_work:
+                ready.append(key)
     return Launch(
-        keys=ready[:limit],
-        more=len(ready[limit:]),
-        in_hand=len(wanted) - len(free),
-        at_work=[shard.key for shard in wanted if shard.key in at_work],
-        resting=len(free) - len(ready),
+        keys=ready,
+        more=len(free) - looked,
+        last=free[looked - 1] if looked else "",
+        in_hand=sum(key in in_hand for key in unsettled),
+        at_work=tuple(key for key in unsettled if key in at_work),
+        resting=len(resting - in_hand),
     )
+
+
+def _unsettled(state: BackfillState, plan: Plan, wanted: Wanted) -> list[str]:
+    """Shards that can have work: marked ones, and those whose DIDs have not all had their answer by their last run."""
+    summaries, marked, touched = state.ledger.summaries(), state.ledger.marked_shards(), plan.touched()
+    found = []
+    for key in plan.shards():
+        settled = summaries[key].settled if key in summaries else None
+        is_settled = settled is not None and settled.wanted == wanted and settled.generation >= touched.get(key, 0)
+        if key in marked or not is_settled:
+            found.append(key)
+    return found
+
+
+def _with_work(state: BackfillState, plan: Plan, wanted: Wanted, keys: Sequence[str]) -> Iterator[str]:
+    """Of these shards, those with DIDs to fetch, or with rows of accounts that have another shard by now."""
+    planned: dict[str, list[PlannedDid]] = dict(plan.by_shard(keys))
+    for key in keys:
+        dids, fold = planned.get(key, []), state.log(key).read()
+        marks = state.ledger.retry_marks(key)
+        if pending_dids(dids, fold, marks, wanted) or left_behind(state, plan, dids, fold, key):
+            yield key
 
 
 def keys_in_hand(instance: dg.DagsterInstance, name: str) -> tuple[set[str], set[str]]:
@@ -131,3 +180,9 @@ def _still_to_launch(backfill: PartitionBackfill, name: str) -> Collection[str]:
     if outcomes in data.requested_subset.asset_keys:
         asked -= set(data.requested_subset.get_partitions_subset(outcomes).get_partition_keys())
     return asked
+
+
+def _chunks(keys: Iterable[str], size: int) -> Iterator[list[str]]:
+    rest = iter(keys)
+    while chunk := list(islice(rest, size)):
+        yield chunk

@@ -11,9 +11,8 @@ from dataclasses import asdict, dataclass, replace
 
 import dagster as dg
 
-from backfill_dagster.model import Shard
 from backfill_dagster.orchestration import names
-from backfill_dagster.orchestration.launching import LAUNCHES_MAX, Launch, shards_with_work, to_launch
+from backfill_dagster.orchestration.launching import LAUNCHES_MAX, Launch, find_launch, turn
 from backfill_dagster.plan import Plan
 from backfill_dagster.state import BackfillState
 
@@ -93,21 +92,22 @@ def tick(
     if not memory.wave:
         return Tick(missing, [], "", memory, f"{registered}; nothing asks for a launch")
     wanted = set(shards if memory.since < 0 else plan.shards_since(memory.since))
-    open_turns = [
-        key
-        for key in shards_with_work(state, plan)
-        if key in wanted and (_turn(key) > _turn(memory.after) or key in memory.later)
-    ]
-    launch = to_launch(instance, name, open_turns, state.effects.now_text(), limit)
+
+    def has_its_turn(key: str) -> bool:
+        is_next = not memory.after or turn(key) > turn(memory.after)
+        return key in wanted and (is_next or key in memory.later)
+
+    launch = find_launch(instance, state, plan, wants=has_its_turn, limit=limit)
     text = f"{registered}; {launch.text}"
-    return Tick(missing, launch.keys, memory.wave, _after(memory, launch, open_turns), text)
+    return Tick(missing, launch.keys, memory.wave, _after(memory, launch, list(shards)), text)
 
 
-def _after(memory: Memory, launch: Launch, open_turns: list[str]) -> Memory:
+def _after(memory: Memory, launch: Launch, shards: list[str]) -> Memory:
     """The memory after a launch: the wave ends when everybody has had a turn."""
-    last = max([memory.after, *(launch.keys if launch.more else open_turns)], key=_turn)
     if not launch.more and not launch.at_work:
         return Memory(generation=memory.generation, refresh_run=memory.refresh_run)
+    reached = [launch.last] if launch.more else shards
+    last = max((key for key in [memory.after, *reached] if key), key=turn, default="")
     return replace(memory, after=last, later=tuple(launch.at_work))
 
 
@@ -132,11 +132,3 @@ def _asked_to_launch(instance: dg.DagsterInstance, name: str) -> str:
         tags={names.LAUNCH_TAG: "pending"},
     )
     return next((run.run_id for run in instance.get_runs(wanted, limit=1)), "")
-
-
-def _turn(key: str) -> tuple[int, str]:
-    """A partition's place in launching order: hosts by turns (as `launching.to_launch` has it)."""
-    if not key:
-        return -1, ""
-    shard = Shard.parse(key)
-    return shard.number, shard.host

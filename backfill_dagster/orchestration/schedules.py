@@ -8,7 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import UsageError
 from backfill_dagster.orchestration import names
-from backfill_dagster.orchestration.launching import shards_with_work, to_launch
+from backfill_dagster.orchestration.launching import find_launch
 from backfill_dagster.orchestration.resources import backfill_of
 
 Requests = dg.SkipReason | list[dg.RunRequest]
@@ -43,13 +43,11 @@ def _resume(config: BackfillConfig, cron: str, job: UnresolvedAssetJobDefinition
         backfill = backfill_of(context.resources, name)
         try:
             with backfill.open_state() as state:
-                with_work = shards_with_work(state, backfill.newest_plan(state))
-                now_text = state.effects.now_text()
+                launch = find_launch(context.instance, state, backfill.newest_plan(state))
         except UsageError as error:
             return dg.SkipReason(str(error))
-        launch = to_launch(context.instance, name, with_work, now_text)
         if launch.more:
-            context.log.info(f"{launch.more:,} more shards have work; later ticks launch them")
+            context.log.info(f"{launch.more:,} more shards may have work; later ticks look at them")
         tick = context.scheduled_execution_time.isoformat()
         requests = [dg.RunRequest(partition_key=key, run_key=f"{tick}:{key}") for key in launch.keys]
         return requests or dg.SkipReason(launch.text)

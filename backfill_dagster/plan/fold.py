@@ -26,12 +26,14 @@ REMEDY = "bring it back from a backup of the state folder"
 _BATCH_ROWS = 16_384
 
 
-def current_rows(paths: Sequence[str], shard: str | None = None, *, by_shard: bool = False) -> Iterator[PlannedDid]:
-    """Current rows, of one shard or of all, in the order of the generations and of the rows in them; streamed.
+def current_rows(
+    paths: Sequence[str], shards: Sequence[str] | None = None, *, by_shard: bool = False
+) -> Iterator[PlannedDid]:
+    """Current rows, of some shards or of all, in the order of the generations and of the rows in them; streamed.
 
     Args:
         paths: files of generations 1, 2, ...
-        shard: partition key or the reserved shard; None: all.
+        shards: partition keys, the reserved shard may be one; None: all.
         by_shard: one shard after the other.
 
     Raises:
@@ -39,11 +41,18 @@ def current_rows(paths: Sequence[str], shard: str | None = None, *, by_shard: bo
     """
     if not paths:
         return
+    # One key as a plain comparison: the files are ordered by shard, and most row groups are not read then.
+    several = "true" if shards is None else "shard IN (SELECT unnest($shards))"
+    condition, given_shards = (
+        ("shard = $shard", {"shard": shards[0]})
+        if shards is not None and len(shards) == 1
+        else (several, {} if shards is None else {"shards": list(shards)})
+    )
     query = (
-        f"SELECT {', '.join(SCHEMA.names)} FROM {_marked(len(paths), 'true' if shard is None else 'shard = $shard')} "
+        f"SELECT {', '.join(SCHEMA.names)} FROM {_marked(len(paths), condition)} "
         f"WHERE is_current ORDER BY {'shard, ' if by_shard else ''}generation, file_row_number"
     )
-    parameters = _parameters(paths) | ({} if shard is None else {"shard": shard})
+    parameters = _parameters(paths) | given_shards
     with _reading(paths) as connection:
         for batch in connection.sql(query, params=parameters).to_arrow_reader(_BATCH_ROWS):
             yield from planned_dids(batch)
@@ -64,6 +73,27 @@ def shard_sizes(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
     with _reading(paths) as connection:
         rows = connection.execute(query, _parameters(paths)).fetchall()
     return {shard: (current, delisted) for shard, current, delisted in rows}
+
+
+def touched(paths: Sequence[str]) -> dict[str, int]:
+    """Shard -> the last generation that has put a DID there, changed one, or taken one away to another shard.
+
+    Raises:
+        StateError: a file can't be read; names it.
+    """
+    if not paths:
+        return {}
+    named = f"SELECT shard, max(generation) AS last FROM {_rows_in('paths')} GROUP BY shard"
+    if len(paths) > 1:
+        # Generations after the first are small, so this is a few rows against all.
+        left = (
+            f"SELECT old.shard, max(new.generation) AS last FROM {_rows_in('paths')} AS old "
+            f"JOIN {_rows_in('later')} AS new ON old.did = new.did "
+            "AND old.generation < new.generation AND old.shard <> new.shard GROUP BY old.shard"
+        )
+        named = f"SELECT shard, max(last) AS last FROM ({named} UNION ALL {left}) GROUP BY shard"
+    with _reading(paths) as connection:
+        return dict(connection.execute(named, _parameters(paths)).fetchall())
 
 
 def given(paths: Sequence[str], dids: Sequence[str]) -> dict[tuple[str, str], tuple[int, int]]:

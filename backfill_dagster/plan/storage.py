@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from backfill_dagster.errors import StateError
 from backfill_dagster.model import UNROUTABLE_SHARD, PlannedDid, Shard
-from backfill_dagster.plan.fold import REMEDY, current_rows, given, shard_sizes, unreadable
+from backfill_dagster.plan.fold import REMEDY, current_rows, given, shard_sizes, touched, unreadable
 from backfill_dagster.plan.generation import check_bytes, generation_bytes, read_metadata
 from backfill_dagster.store import ObjectStore
 
@@ -52,7 +52,7 @@ class Plan:
         Raises:
             StateError: a generation can't be read.
         """
-        return list(current_rows(self._paths, shard))
+        return list(current_rows(self._paths, [shard]))
 
     def rows(self) -> Iterator[PlannedDid]:
         """Every DID of the plan with its current row, streamed, delisted and unroutable ones among them.
@@ -62,13 +62,16 @@ class Plan:
         """
         return current_rows(self._paths)
 
-    def by_shard(self) -> Iterator[tuple[str, list[PlannedDid]]]:
+    def by_shard(self, only: Sequence[str] | None = None) -> Iterator[tuple[str, list[PlannedDid]]]:
         """Every shard that has DIDs with all of them, the reserved one too, in one pass over the plan.
+
+        Args:
+            only: these shards.
 
         Raises:
             StateError: a generation can't be read.
         """
-        for shard, planned in groupby(current_rows(self._paths, by_shard=True), key=attrgetter("shard")):
+        for shard, planned in groupby(current_rows(self._paths, only, by_shard=True), key=attrgetter("shard")):
             yield shard, list(planned)
 
     def given(self, dids: Iterable[str]) -> dict[tuple[str, str], tuple[int, int]]:
@@ -85,6 +88,14 @@ class Plan:
         A shard whose DIDs have all moved away or left the source stays, with 0.
         """
         return {key: size[0] for key, size in self._sizes.items() if key != UNROUTABLE_SHARD}
+
+    def touched(self) -> dict[str, int]:
+        """Shard -> the last generation that has put a DID there, changed one, or taken one away to another shard.
+
+        Raises:
+            StateError: a generation can't be read.
+        """
+        return touched(self._paths)
 
     def shards_since(self, generation: int) -> set[str]:
         """Partition keys of the shards that a later generation has put DIDs into, or changed where they are fetched.

@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 from backfill_dagster.errors import StateError
+from backfill_dagster.ledger import Settled
 from backfill_dagster.model import UNROUTABLE_SHARD, PlannedDid, Shard, Wanted
-from backfill_dagster.progress import live_rows, outcome_counts
+from backfill_dagster.progress import live_rows, outcome_counts, pending_dids
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.log import ShardLog
 from backfill_dagster.state import BackfillState
@@ -70,12 +71,16 @@ async def open_shard(
                 raise
 
 
-def close_shard(writer: ShardWriter, planned: Sequence[PlannedDid]) -> None:
+def close_shard(writer: ShardWriter, planned: Sequence[PlannedDid], generation: int) -> None:
     """The last of every command that went through: no superseded row stays, and the summary says how the shard stands.
 
     Args:
         writer: of the shard.
         planned: what the plan gives the shard.
+        generation: of that plan.
     """
     take_out_superseded(writer)
-    writer.summarize(outcome_counts(planned, writer.fold, writer.wanted), live_rows(writer.fold))
+    fold, wanted = writer.fold, writer.wanted
+    # Marks ask for more, but they are a few rows of their own: whoever wants to know asks for them too.
+    settled = None if pending_dids(planned, fold, {}, wanted) else Settled(wanted, generation)
+    writer.summarize(outcome_counts(planned, fold, wanted), live_rows(fold), settled)

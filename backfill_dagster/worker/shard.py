@@ -84,7 +84,7 @@ async def run_shard(
         work = _Work(state, batches, numbers, on_writer, on_progress, bases.get, marks)
         stop = await work.run(pending)
         await on_writer(_carry_out_purges, state, writer, planned)
-        await on_writer(close_shard, writer, planned)
+        await on_writer(close_shard, writer, planned, plan.generation)
         numbers.seconds = state.effects.monotonic() - started
         result = _result(shard, planned, writer.fold, wanted, numbers, stop)
         _say("shard run ends", state, shard, run_id, stopped=result.stopped, left=result.left, **asdict(numbers))

@@ -73,7 +73,7 @@ async def on_each_shard(
                 on_writer,
             ):
                 upkeep.done[key] = await on_writer(work, writer, planned)
-                await on_writer(close_shard, writer, planned)
+                await on_writer(close_shard, writer, planned, plan.generation)
         except (LeaseHeldError, FencedError) as held:
             upkeep.held[key] = str(held)
         except StateError as error:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from backfill_dagster.errors import FencedError, StateError
-from backfill_dagster.ledger import ShardSummary
+from backfill_dagster.ledger import Settled, ShardSummary
 from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome, Wanted
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
@@ -145,7 +145,8 @@ class ShardWriter:
             unique=effects.new_id,
         )
 
-    def summarize(self, outcomes: Mapping[Outcome, int], rows: Mapping[str, int]) -> None:
+    def summarize(self, outcomes: Mapping[Outcome, int], rows: Mapping[str, int], settled: Settled | None) -> None:
         """Write the shard's summary: the last word of a run that went through."""
         named = {outcome.value: count for outcome, count in outcomes.items()}
-        self.state.ledger.put_summary(self.shard, ShardSummary(outcomes=named, rows=dict(rows), seq=self.fold.seq))
+        summary = ShardSummary(outcomes=named, rows=dict(rows), seq=self.fold.seq, settled=settled)
+        self.state.ledger.put_summary(self.shard, summary)

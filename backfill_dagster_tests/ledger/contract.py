@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_dagster.errors import StateError
-from backfill_dagster.ledger import LeaseRecord, Ledger, ShardSummary
-from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome
+from backfill_dagster.ledger import LeaseRecord, Ledger, Settled, ShardSummary
+from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome, Wanted
 
 MakeLedger: TypeAlias = Callable[[str], Ledger]
 
@@ -161,6 +161,19 @@ class LedgerContract:
         ledger.put_summary(SHARD, same_seq)
         assert ledger.summaries()[SHARD] == same_seq
 
+    def test_a_summary_says_what_is_settled(self, ledger: Ledger) -> None:
+        settled = ShardSummary(seq=4, settled=Settled(Wanted("scope", 2), 7))
+        ledger.put_summary(SHARD, settled)
+        ledger.put_summary(OTHER, ShardSummary(seq=4))
+        assert ledger.summaries() == {SHARD: settled, OTHER: ShardSummary(seq=4)}
+        ledger.put_summary(SHARD, ShardSummary(seq=3, settled=Settled(Wanted("older", 1), 6)))
+        assert ledger.summaries()[SHARD] == settled
+        ledger.put_summary(SHARD, ShardSummary(seq=4))
+        assert ledger.summaries()[SHARD].settled is None
+        ledger.put_summary(SHARD, settled)
+        ledger.put_summary(SHARD, ShardSummary(seq=9))
+        assert ledger.summaries()[SHARD] == ShardSummary(seq=9)
+
     def test_attention_by_outcome(self, ledger: Ledger) -> None:
         ledger.put([item(f"did:plc:{n}", 1, Outcome.HTTP_ERROR) for n in (3, 1, 2)])
         ledger.put([item("did:plc:0", 1, Outcome.TOO_LARGE), item("did:plc:9", 1)])
@@ -179,6 +192,17 @@ class LedgerContract:
         assert ledger.seqs(SHARD) == {"did:plc:a": 3, "did:plc:b": 4}
         ledger.mark_for_retry(SHARD, {"did:plc:a": 2, "did:plc:b": 5})
         assert ledger.retry_marks(SHARD) == {"did:plc:a": 3, "did:plc:b": 5}
+
+    def test_which_shards_have_marks(self, make_ledger: MakeLedger) -> None:
+        ledger, other = make_ledger("study"), make_ledger("other")
+        assert ledger.marked_shards() == set()
+        ledger.put([item("did:plc:a", 3, Outcome.HTTP_ERROR)])
+        ledger.mark_for_retry(SHARD, {"did:plc:a": 3})
+        other.mark_for_retry(OTHER, {"did:plc:a": 1})
+        assert ledger.marked_shards() == {SHARD}
+        ledger.put([item("did:plc:a", 4)])
+        ledger.clear_marks(SHARD, ["did:plc:a"])
+        assert ledger.marked_shards() == set()
 
     def test_only_answered_marks_are_cleared(self, ledger: Ledger) -> None:
         dids = ["did:plc:a", "did:plc:b", "did:plc:c", "did:plc:d"]

@@ -165,7 +165,7 @@ def test_a_host_that_gave_no_answer_is_let_alone_for_a_while(road: Road) -> None
     for key in alive:
         road.run("backfill_study", key=key)
     said = ticked(road, "resume_study")
-    assert said == "no shard to launch: of those with work 0 in hand already, 2 with a host that wants to be let alone"
+    assert said == "no shard to launch: 0 in hand already, 2 with a host that wants to be let alone"
 
 
 def test_refresh_plans_a_new_round(road: Road) -> None:

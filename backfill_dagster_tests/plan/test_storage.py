@@ -338,3 +338,38 @@ def test_a_failure_of_the_query_itself_blames_no_file(store: PlanStore, monkeypa
 def test_keys_are_padded() -> None:
     assert generation_key(7) == "plan/000007.parquet"
     assert generation_key(1_234_567) == "plan/1234567.parquet"
+
+
+def test_what_a_generation_has_touched(store: PlanStore) -> None:
+    assert store.read().touched() == {}
+    first = grown(store, [did("1"), did("2"), did("3", "b.test~0000"), did("4", "c.test~0000")])
+    assert first.touched() == {"a.test~0000": 1, "b.test~0000": 1, "c.test~0000": 1}
+    assert grown(store, []).touched() == first.touched(), "a refresh that changes no DID touches no shard"
+    moved = grown(store, [did("1", "b.test~0000")])
+    assert moved.touched() == {"a.test~0000": 3, "b.test~0000": 3, "c.test~0000": 1}
+    listed = grown(store, [did("4", "c.test~0000", delisted=True)])
+    assert listed.touched() == {"a.test~0000": 3, "b.test~0000": 3, "c.test~0000": 4}
+    back = grown(store, [did("1")])
+    assert back.touched() == {"a.test~0000": 5, "b.test~0000": 5, "c.test~0000": 4}
+
+
+def test_which_shards_later_generations_have_filled(store: PlanStore) -> None:
+    grown(
+        store,
+        [did("1"), did("2", "b.test~0000")],
+        [did("3", "b.test~0000"), PlannedDid(did="x", shard=UNROUTABLE_SHARD)],
+    )
+    plan = grown(store, [did("2", "b.test~0000", delisted=True)])
+    assert plan.shards_since(0) == {"a.test~0000", "b.test~0000"}
+    assert plan.shards_since(1) == {"b.test~0000"}
+    assert plan.shards_since(2) == set(), "nobody is to be fetched there"
+    assert plan.shards_since(3) == set()
+
+
+def test_some_shards_in_one_pass(store: PlanStore) -> None:
+    plan = grown(store, [did("1"), did("2", "b.test~0000"), did("3", "c.test~0000")], [did("4", "c.test~0000")])
+    found = {
+        shard: [one.did for one in rows] for shard, rows in plan.by_shard(["c.test~0000", "a.test~0000", "x~0000"])
+    }
+    assert found == {"a.test~0000": ["did:plc:1"], "c.test~0000": ["did:plc:3", "did:plc:4"]}
+    assert list(plan.by_shard([])) == []
