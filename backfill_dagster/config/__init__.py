@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from backfill_dagster.config.availability import unavailable
 from backfill_dagster.config.blocks import Identity, Processing, Quota, Schedule, Timeouts, TimeRange
-from backfill_dagster.config.load import LoadedConfig, load_config, load_config_folder, load_configs
+from backfill_dagster.config.load import LoadedConfig, is_config_file, load_config, load_config_folder, load_configs
 from backfill_dagster.config.models import BackfillConfig
 from backfill_dagster.config.outputs import DynamodbStorage, Monitoring, Records, SqliteStorage, State
 from backfill_dagster.config.problems import Problem
@@ -45,6 +45,7 @@ __all__ = [
     "State",
     "TimeRange",
     "Timeouts",
+    "is_config_file",
     "load_config",
     "load_config_folder",
     "load_configs",

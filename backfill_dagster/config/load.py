@@ -52,10 +52,15 @@ def load_config_folder(folder: Path, environ: Mapping[str, str] | None = None) -
         ConfigError: there is no such folder, or it can't be read.
     """
     try:
-        paths = sorted(p for p in folder.iterdir() if p.suffix in _SUFFIXES and not p.name.startswith("."))
+        paths = sorted(filter(is_config_file, folder.iterdir()))
     except OSError as error:
         raise ConfigError(f"config folder {folder} can't be read: {error.strerror}; set BACKFILL_CONFIG_DIR") from None
     return load_configs(paths, environ)
+
+
+def is_config_file(path: Path) -> bool:
+    """Whether a file of a config folder is a config, by its name."""
+    return path.suffix in _SUFFIXES and not path.name.startswith(".")
 
 
 def load_configs(paths: Iterable[Path], environ: Mapping[str, str] | None = None) -> list[LoadedConfig]:

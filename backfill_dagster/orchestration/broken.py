@@ -7,11 +7,12 @@ The check's results are recorded by the sensor `config_folder` and, by hand, by 
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import dagster as dg
 
-from backfill_dagster.orchestration.config_folder import read_folder
+from backfill_dagster.orchestration.config_folder import Stamp, folder_stamp, read_folder
 
 GROUP = "broken_configs"
 CHECK = "config_is_valid"
@@ -47,32 +48,40 @@ def broken_assets(errors: Mapping[Path, str]) -> list[dg.AssetSpec]:
     ]
 
 
-def broken_checks(errors: Mapping[Path, str], folder: Path) -> list[dg.AssetChecksDefinition]:
-    """The check `config_is_valid` of each of these assets.
+@dataclass(frozen=True)
+class BrokenFiles:
+    """The broken files of a folder as they were when the code location was loaded.
 
-    Args:
-        errors: as for `broken_assets`.
+    Attributes:
         folder: the config folder: two files can be wrong only together.
+        stamp: of the folder at that time.
+        errors: file -> what is wrong with it; also what only Dagster has found.
+        environ: environment variables; default: the process's.
     """
-    return [_check(path, key, folder) for path, key in broken_keys(errors).items()]
+
+    folder: Path
+    stamp: Stamp
+    errors: Mapping[Path, str]
+    environ: Mapping[str, str] | None = None
+
+    def verdicts(self) -> dict[Path, tuple[bool, str]]:
+        """File -> whether its check passes now, and what it says."""
+        # What is wrong only to Dagster stands as long as no file has changed.
+        stands = self.errors if folder_stamp(self.folder) == self.stamp else {}
+        wrong = {**stands, **read_folder(self.folder, self.environ).errors}
+        fine = "is valid now, or gone: reload the code location"
+        return {path: (False, wrong[path]) if path in wrong else (True, f"{path.name} {fine}") for path in self.errors}
 
 
-def verdict(path: Path, error: str | None) -> tuple[bool, str]:
-    """Whether a file's check passes, and what it says.
-
-    Args:
-        path: the file.
-        error: what is wrong with it now; None: nothing, or the file is gone.
-    """
-    if error is None:
-        return True, f"{path.name} is valid now, or gone: reload the code location"
-    return False, error
+def broken_checks(broken: BrokenFiles) -> list[dg.AssetChecksDefinition]:
+    """The check `config_is_valid` of each broken file's asset."""
+    return [_check(path, key, broken) for path, key in broken_keys(broken.errors).items()]
 
 
-def _check(path: Path, key: dg.AssetKey, folder: Path) -> dg.AssetChecksDefinition:
+def _check(path: Path, key: dg.AssetKey, broken: BrokenFiles) -> dg.AssetChecksDefinition:
     @dg.asset_check(asset=key, name=CHECK, description=f"Reads {path.name} again.")
     def config_is_valid(context: dg.AssetCheckExecutionContext) -> dg.AssetCheckResult:
-        passed, said = verdict(path, read_folder(folder).errors.get(path))
+        passed, said = broken.verdicts()[path]
         return dg.AssetCheckResult(passed=passed, description=said)
 
     return config_is_valid

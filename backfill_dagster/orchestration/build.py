@@ -12,7 +12,7 @@ import dagster as dg
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.orchestration import names
 from backfill_dagster.orchestration.assets import coverage_report, did_list, pds_network, shard_assets, shard_plan
-from backfill_dagster.orchestration.broken import broken_assets, broken_checks
+from backfill_dagster.orchestration.broken import BrokenFiles, broken_assets, broken_checks
 from backfill_dagster.orchestration.checks import shard_checks
 from backfill_dagster.orchestration.config_folder import config_folder, folder_stamp, read_folder
 from backfill_dagster.orchestration.jobs import backfill_jobs
@@ -44,21 +44,17 @@ def build_definitions(
     for config in found.configs:
         try:
             parts.append(_definitions(config, overrides or {}))
-        except dg.DagsterError as error:
-            # Dagster may refuse what the config's own checks let through (a cron string, say): that file only.
+        except Exception as error:  # noqa: BLE001 - whatever Dagster has against one file, the others live on
             errors[config.path] = f"Dagster refuses it: {' '.join(str(error).split())}"
         else:
             configs.append(config)
-    for broken in errors.values():
-        _logger.error("no jobs for a broken config: %s", broken)
+    for said in errors.values():
+        _logger.error("no jobs for a broken config: %s", said)
+    broken = BrokenFiles(folder, stamp, errors, environ)
     common = dg.Definitions(
         assets=broken_assets(errors),
-        asset_checks=broken_checks(errors, folder),
-        sensors=[
-            run_failed(configs),
-            config_folder_sensor(folder, stamp, errors, environ),
-            *coverage_reports(configs),
-        ],
+        asset_checks=broken_checks(broken),
+        sensors=[run_failed(configs), config_folder_sensor(broken), *coverage_reports(configs)],
         executor=dg.in_process_executor,  # runs from the asset catalog take this one, not their job's
     )
     return dg.Definitions.merge(common, *parts)
@@ -66,22 +62,20 @@ def build_definitions(
 
 def _definitions(config: BackfillConfig, overrides: Mapping[str, Any]) -> dg.Definitions:
     name = config.name
-    resources = {
+    own = {
         names.state_resource(name): BackfillResource(config_path=str(config.path)),
         names.source_resource(name): source_of(config),
     }
+    resources = {key: overrides.get(key, resource) for key, resource in own.items()}
+    backfill, source = resources[names.state_resource(name)], resources[names.source_resource(name)]
     jobs = backfill_jobs(config)
+    # Bound to this config's assets: resources of the location go into every job, and fifty configs have 150 jobs.
+    bound = dg.with_resources(
+        [shard_plan(config), shard_assets(config), coverage_report(config), shard_checks(config)], resources
+    )
     return dg.Definitions(
-        assets=[
-            did_list(config),
-            pds_network(config),
-            shard_plan(config),
-            shard_assets(config),
-            coverage_report(config),
-        ],
-        asset_checks=[shard_checks(config)],
+        assets=[did_list(config), pds_network(config), *bound],
         jobs=[jobs.plan, jobs.shard, jobs.report],
-        schedules=backfill_schedules(config, jobs.plan, jobs.shard),
-        sensors=backfill_sensors(config, jobs.plan, jobs.shard),
-        resources={key: overrides.get(key, resource) for key, resource in resources.items()},
+        schedules=backfill_schedules(config, jobs, backfill),
+        sensors=backfill_sensors(config, jobs, backfill, source),
     )

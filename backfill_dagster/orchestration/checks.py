@@ -19,7 +19,9 @@ from backfill_dagster.orchestration.failures import clear_failures
 from backfill_dagster.orchestration.metadata import Metadata, numbers
 from backfill_dagster.orchestration.partitions import shard_partitions
 from backfill_dagster.orchestration.resources import BackfillResource, backfill_of
+from backfill_dagster.orchestration.run_tags import only_checks
 from backfill_dagster.report import ShardHealth, health_markdown, shard_health
+from backfill_dagster.report.markdown import inert
 from backfill_dagster.scope import load_selection
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.backfill import find_shard
@@ -65,7 +67,7 @@ def shard_checks(config: BackfillConfig) -> dg.AssetChecksDefinition:
         with clear_failures(), backfill.open_state() as state:
             if not context.has_partition_key:
                 raise UnknownShardError(f"the checks of {name} look at one shard: launch them with a partition")
-            verdicts = judge_shard(backfill, state, context.partition_key)
+            verdicts = judge_shard(backfill, state, context.partition_key, whole=only_checks(context.run))
         for verdict in verdicts:
             if verdict.check in wanted:
                 yield dg.AssetCheckResult(
@@ -96,8 +98,14 @@ def record_verdicts(context: dg.OpExecutionContext, name: str, verdicts: list[Ve
         )
 
 
-def judge_shard(backfill: BackfillResource, state: BackfillState, key: str) -> list[Verdict]:
+def judge_shard(backfill: BackfillResource, state: BackfillState, key: str, *, whole: bool = False) -> list[Verdict]:
     """Look at a shard and judge it by its config.
+
+    Args:
+        backfill: the config and its plan.
+        state: the opened state.
+        key: partition key.
+        whole: read every part, not only those of the last run.
 
     Raises:
         UnknownShardError: the plan doesn't know the partition key.
@@ -106,7 +114,9 @@ def judge_shard(backfill: BackfillResource, state: BackfillState, key: str) -> l
     plan = backfill.plan(state)
     shard = find_shard(plan, key)
     wanted = Wanted(load_selection(state.config).scope, plan.refresh)
-    return verdicts_of(shard_health(state, plan, shard.key, wanted), state.config.monitoring.max_error_rate)
+    return verdicts_of(
+        shard_health(state, plan, shard.key, wanted, whole=whole), state.config.monitoring.max_error_rate
+    )
 
 
 def verdicts_of(health: ShardHealth, max_error_rate: float) -> list[Verdict]:
@@ -118,7 +128,8 @@ def verdicts_of(health: ShardHealth, max_error_rate: float) -> list[Verdict]:
     """
     tables: Metadata = {"summary": dg.MetadataValue.md(health_markdown(health))}
     shares = {"error_rate": health.error_rate, "max_error_rate": max_error_rate}
-    drift_list: Metadata = {"differences": dg.MetadataValue.md("\n".join(f"- {one}" for one in health.drift) or "none")}
+    listed = "\n".join(f"- {inert(one)}" for one in health.drift) or "none"
+    drift_list: Metadata = {"differences": dg.MetadataValue.md(listed)}
     missing = len(health.unaccounted)
     return [
         Verdict(
@@ -132,7 +143,7 @@ def verdicts_of(health: ShardHealth, max_error_rate: float) -> list[Verdict]:
         Verdict(
             DRIFT,
             not health.drift,
-            dg.AssetCheckSeverity.ERROR,
+            dg.AssetCheckSeverity.WARN if health.at_work else dg.AssetCheckSeverity.ERROR,
             _drift_text(health),
             {**numbers({"differences_found": len(health.drift)}), **drift_list, **tables},
         ),
@@ -151,6 +162,8 @@ def verdicts_of(health: ShardHealth, max_error_rate: float) -> list[Verdict]:
 def _drift_text(health: ShardHealth) -> str:
     if not health.drift:
         return "log, parts and ledger agree"
+    if health.at_work:
+        return f"not judged: {health.at_work} is at work on the shard, and what it has in hand looks like a difference"
     return f"{health.drift[0]}" + (f" (and {len(health.drift) - 1} more)" if len(health.drift) > 1 else "")
 
 

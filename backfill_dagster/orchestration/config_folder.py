@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
-from backfill_dagster.config import BackfillConfig, LoadedConfig, load_config_folder
+from backfill_dagster.config import BackfillConfig, LoadedConfig, is_config_file, load_config_folder
 from backfill_dagster.errors import ConfigError
 from backfill_dagster.orchestration import names
 
@@ -54,7 +54,11 @@ def read_folder(folder: Path, environ: Mapping[str, str] | None = None) -> Confi
     """Sort the files of a folder into configs and errors; jobs of one name are an error of the later file."""
     found = ConfigFolder()
     taken: dict[str, Path] = {}
-    for loaded in load_configs(folder, environ):
+    try:
+        everything = load_config_folder(folder, environ)
+    except ConfigError as error:
+        return ConfigFolder(errors={folder: str(error)})
+    for loaded in everything:
         if loaded.config is None:
             found.errors[loaded.path] = str(loaded.error)
             continue
@@ -71,10 +75,13 @@ def read_folder(folder: Path, environ: Mapping[str, str] | None = None) -> Confi
 def folder_stamp(folder: Path) -> Stamp:
     """What changes when a YAML file of the folder does, or comes, or goes. A file that vanishes meanwhile is gone."""
     stamp = []
-    for path in sorted(folder.glob("*.y*ml")):
+    for path in sorted(path for path in folder.glob("*.y*ml") if is_config_file(path)):
         try:
             status = path.stat()
         except FileNotFoundError:
+            continue
+        except OSError:
+            stamp.append((path.name, 0, 0))  # a loop of links, say: reading the file will say what is wrong
             continue
         stamp.append((path.name, status.st_mtime_ns, status.st_size))
     return tuple(stamp)

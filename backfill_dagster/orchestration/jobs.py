@@ -12,6 +12,9 @@ from backfill_dagster.orchestration import names
 from backfill_dagster.orchestration.partitions import shard_partitions
 from backfill_dagster.orchestration.run_tags import shard_tags
 
+AHEAD = {"dagster/priority": "10"}
+"""Plans and reports are short, and a plan decides what the shards in the queue are good for: they go first."""
+
 
 @dataclass(frozen=True)
 class BackfillJobs:
@@ -31,7 +34,7 @@ def backfill_jobs(config: BackfillConfig) -> BackfillJobs:
             names.plan_job(name),
             selection=_assets(name, names.SHARD_PLAN),
             description=f"Reads the DIDs of {name}, finds their PDS hosts, and makes shards (partitions) of them.",
-            tags={names.KIND_TAG: "plan"},
+            tags={names.KIND_TAG: "plan", **AHEAD},
         ),
         shard=dg.define_asset_job(
             names.backfill_job(name),
@@ -48,7 +51,7 @@ def backfill_jobs(config: BackfillConfig) -> BackfillJobs:
             names.report_job(name),
             selection=_assets(name, names.COVERAGE_REPORT),
             description=f"Writes the coverage report of {name}: what is there, what is missing, and why.",
-            tags={names.KIND_TAG: "report"},
+            tags={names.KIND_TAG: "report", **AHEAD},
         ),
     )
 

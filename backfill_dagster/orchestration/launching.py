@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterRunStatus, RunsFilter
@@ -56,12 +57,12 @@ class Launch:
     last: str = ""
     in_hand: int = 0
     at_work: Sequence[str] = ()
-    resting: int = 0
+    resting: Sequence[str] = ()
 
     @property
     def text(self) -> str:
         """One sentence for a tick that launches nothing."""
-        waiting = f"{self.in_hand:,} in hand already, {self.resting:,} with a host that wants to be let alone"
+        waiting = f"{self.in_hand:,} in hand already, {len(self.resting):,} with a host that wants to be let alone"
         return f"no shard to launch: {waiting}" if self.in_hand or self.resting else "nothing to do"
 
 
@@ -77,6 +78,7 @@ def find_launch(
     plan: Plan,
     *,
     wants: Callable[[str], bool] = lambda key: True,
+    order: Callable[[str], Any] = turn,
     limit: int = LAUNCHES_MAX,
     seconds: float = LOOK_SECONDS,
 ) -> Launch:
@@ -87,16 +89,17 @@ def find_launch(
         state: the opened state.
         plan: as it is now.
         wants: whether a partition key is asked about at all.
+        order: who comes first, as a sort key of a partition key.
         limit: of partitions to launch.
         seconds: of looking; after that the others wait for their turn.
     """
     name, wanted = state.config.name, Wanted(load_selection(state.config).scope, plan.refresh)
-    unsettled = sorted(filter(wants, _unsettled(state, plan, wanted)), key=turn)
+    unsettled = sorted(filter(wants, _unsettled(state, plan, wanted)), key=order)
     at_work, waiting = keys_in_hand(instance, name)
     hosts = resting_hosts(instance, name, state.effects.now_text())
-    resting = {key for key in unsettled if Shard.parse(key).host in hosts}
     in_hand = at_work | waiting
-    free = [key for key in unsettled if key not in in_hand and key not in resting]
+    resting = tuple(key for key in unsettled if key not in in_hand and Shard.parse(key).host in hosts)
+    free = [key for key in unsettled if key not in in_hand and key not in set(resting)]
     ready: list[str] = []
     looked = 0
     until = state.effects.monotonic() + seconds
@@ -116,7 +119,7 @@ def find_launch(
         last=free[looked - 1] if looked else "",
         in_hand=sum(key in in_hand for key in unsettled),
         at_work=tuple(key for key in unsettled if key in at_work),
-        resting=len(resting - in_hand),
+        resting=resting,
     )
 
 
@@ -155,14 +158,26 @@ def keys_in_hand(instance: dg.DagsterInstance, name: str) -> tuple[set[str], set
 
 
 def resting_hosts(instance: dg.DagsterInstance, name: str, now_text: str) -> set[str]:
-    """Hosts that a run of this backfill has given up for now, until a time that hasn't come yet."""
+    """Hosts that the newest run has given up for now, until a time that hasn't come yet."""
     ended = [DagsterRunStatus.FAILURE, DagsterRunStatus.SUCCESS]
     runs = instance.get_runs(RunsFilter(tags={names.NAME_TAG: name}, statuses=ended), limit=ENDED_LOOKED_AT_MAX)
-    return {
-        run.tags[names.HOST_TAG]
-        for run in runs
-        if names.HOST_TAG in run.tags and run.tags.get(names.RETRY_AFTER_TAG, "") > now_text
-    }
+    newest: dict[str, str] = {}
+    for run in runs:
+        if names.HOST_TAG in run.tags:
+            newest.setdefault(run.tags[names.HOST_TAG], run.tags.get(names.RETRY_AFTER_TAG, ""))
+    now = now_text[: len("2026-11-24T12:00:00")]  # both are UTC; what is left has the same form
+    return {host for host, until in newest.items() if until[: len(now)] > now}
+
+
+def longest_waiting_first(instance: dg.DagsterInstance, name: str) -> Callable[[str], tuple[float, tuple[int, str]]]:
+    """An order for whoever asks again and again: who has never run, then by how long ago the last run was.
+
+    Else the first few hundred shards would come round each time, and those behind them never.
+    """
+    tags = {names.PARTITION_SET_TAG: names.partition_set(name)}
+    data = instance.run_storage.get_run_partition_data(RunsFilter(tags=tags))
+    last = {one.partition: one.start_time or one.end_time or 0.0 for one in data}
+    return lambda key: (last.get(key, 0.0), turn(key))
 
 
 def _still_to_launch(backfill: PartitionBackfill, name: str) -> Collection[str]:

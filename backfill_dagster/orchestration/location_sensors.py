@@ -4,21 +4,21 @@
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 import dagster as dg
 
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.orchestration import names
 from backfill_dagster.orchestration.alerts import is_retried, run_alert
-from backfill_dagster.orchestration.broken import CHECK, broken_keys, verdict
-from backfill_dagster.orchestration.config_folder import Stamp, folder_stamp, read_folder
+from backfill_dagster.orchestration.broken import CHECK, BrokenFiles, broken_keys
+from backfill_dagster.orchestration.config_folder import Stamp, folder_stamp
 
 RUN_FAILED = "run_failed"
 CONFIG_FOLDER = "config_folder"
 COVERAGE_REPORTS = "coverage_reports"
 
+FAILED_SECONDS = 10
 FOLDER_SECONDS = 30
 REPORTS_SECONDS = 30
 
@@ -27,12 +27,13 @@ _logger = logging.getLogger(__name__)
 
 def run_failed(configs: Sequence[BackfillConfig]) -> dg.SensorDefinition:
     """The alert for a run that failed and that Dagster doesn't start again by itself."""
-    silent = {config.name for config in configs if not config.monitoring.alert_on_failure}
+    ours = {config.name: config.monitoring.alert_on_failure for config in configs}
 
     @dg.run_failure_sensor(
         name=RUN_FAILED,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        minimum_interval_seconds=FOLDER_SECONDS,
+        minimum_interval_seconds=FAILED_SECONDS,
+        monitor_all_code_locations=True,  # runs that went round the queue (`dagster job execute`) are of none
         description="Says which run failed and why, once nothing starts it again by itself. Not for configs with "
         "`monitoring.alert_on_failure: false`.",
     )
@@ -40,27 +41,19 @@ def run_failed(configs: Sequence[BackfillConfig]) -> dg.SensorDefinition:
         if is_retried(context.dagster_run):
             return dg.SkipReason(f"run {context.dagster_run.run_id} is started again by itself")
         alert = run_alert(context.dagster_run, context.failure_event.message or "", context.get_step_failure_events())
-        if alert.backfill in silent:
+        if alert.backfill not in ours:
+            return dg.SkipReason(f"no backfill of this code location: {alert.text}")
+        if not ours[alert.backfill]:
             return dg.SkipReason(f"{alert.backfill} wants no alerts (monitoring.alert_on_failure): {alert.text}")
-        context.log.error(alert.text)
-        _logger.error("%s", alert.text, extra={"fields": {"alert": "run_failed", "run_id": alert.run_id}})
+        _logger.error("%s", alert.text, extra={"fields": {"alert": RUN_FAILED, "run_id": alert.run_id}})
         return None
 
     return on_failure
 
 
-def config_folder_sensor(
-    folder: Path, loaded: Stamp, errors: Mapping[Path, str], environ: Mapping[str, str] | None = None
-) -> dg.SensorDefinition:
-    """Says when the folder is another than the code location has loaded, and keeps the broken files' checks.
-
-    Args:
-        folder: of the YAML files.
-        loaded: its stamp as it was loaded.
-        errors: the broken files as they were loaded.
-        environ: environment variables; default: the process's.
-    """
-    keys = broken_keys(errors)
+def config_folder_sensor(broken: BrokenFiles) -> dg.SensorDefinition:
+    """Says when the folder is another than the code location has loaded, and keeps the broken files' checks."""
+    keys = broken_keys(broken.errors)
 
     @dg.sensor(
         name=CONFIG_FOLDER,
@@ -70,21 +63,19 @@ def config_folder_sensor(
         "makes jobs of them. Files that can't become jobs have a failing check.",
     )
     def watch(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        now = folder_stamp(folder)
-        changes = _changes(loaded, now)
+        now = folder_stamp(broken.folder)
+        changes = _changes(broken.stamp, now)
         said = f"{changes}: reload the code location" if changes else "all files are as they were loaded"
-        seen = json.dumps([loaded, now])
+        seen = json.dumps([broken.stamp, now])
         if seen == context.cursor:
             return dg.SensorResult(skip_reason=said)
-        found = read_folder(folder, environ).errors
         if changes:
-            broken = "".join(f"; {path.name} is broken: {error}" for path, error in sorted(found.items()))
-            context.log.warning(said + broken)
-        return dg.SensorResult(
-            skip_reason=said,
-            cursor=seen,
-            asset_events=[_evaluation(path, key, found.get(path)) for path, key in keys.items()],
-        )
+            _logger.warning("%s", said)
+        events = [
+            dg.AssetCheckEvaluation(asset_key=keys[path], check_name=CHECK, passed=passed, description=text)
+            for path, (passed, text) in broken.verdicts().items()
+        ]
+        return dg.SensorResult(skip_reason=said, cursor=seen, asset_events=events)
 
     return watch
 
@@ -104,11 +95,6 @@ def coverage_reports(configs: Sequence[BackfillConfig]) -> list[dg.AutomationCon
             "at most.",
         )
     ]
-
-
-def _evaluation(path: Path, key: dg.AssetKey, error: str | None) -> dg.AssetCheckEvaluation:
-    passed, said = verdict(path, error)
-    return dg.AssetCheckEvaluation(asset_key=key, check_name=CHECK, passed=passed, description=said)
 
 
 def _changes(loaded: Stamp, now: Stamp) -> str:

@@ -13,7 +13,7 @@ from backfill_dagster.model import UNROUTABLE_SHARD, Outcome
 from backfill_dagster.orchestration.columns import record_types_of
 from backfill_dagster.plan.make import PlanResult
 from backfill_dagster.report import Coverage, render_markdown
-from backfill_dagster.report.markdown import table
+from backfill_dagster.report.markdown import inert, table
 from backfill_dagster.worker import ShardResult
 
 ROW_COUNT = "dagster/partition_row_count"
@@ -39,10 +39,12 @@ def shard_numbers(result: ShardResult) -> dict[str, int | float]:
     """How a shard stands, and what the run did."""
     run = result.numbers
     complete = sum(result.outcomes.get(outcome, 0) for outcome in (Outcome.COMPLETE, Outcome.UNCHANGED))
+    failed = sum(count for outcome, count in result.outcomes.items() if outcome.is_failure)
     return {
         "repos": result.dids,
         "repos_complete": complete,
-        "repos_failed": result.dids - complete - result.outcomes.get(Outcome.PENDING, 0),
+        "repos_failed": failed,
+        "repos_unavailable": result.dids - complete - failed - result.outcomes.get(Outcome.PENDING, 0),
         "repos_left": result.left,
         "repos_fetched": run.repos_fetched,
         "records_written": run.records_total,
@@ -66,7 +68,7 @@ def shard_text(result: ShardResult) -> str:
     )
     parts = [headline]
     if result.stopped:
-        parts.append(f"Stopped early: {result.stopped}")
+        parts.append(f"Stopped early: {inert(result.stopped)}")
     parts.append(
         table(
             ("outcome", "DIDs"),

@@ -56,7 +56,10 @@ def load_shard_op(name: str) -> dg.OpDefinition:
         with clear_failures(), _opened(context, backfill) as state:
             shard = _shard(context, backfill, state)
             count = backfill.plan(state).shards()[shard.key]
-        context.instance.add_run_tags(context.run_id, shard_tags(name, shard.key) | page_tag(name))
+        tags = shard_tags(name, shard.key) | page_tag(name)
+        if names.RETRY_AFTER_TAG in context.run.tags:
+            tags[names.RETRY_AFTER_TAG] = ""  # a re-execution copies the tags of the run that failed
+        context.instance.add_run_tags(context.run_id, tags)
         context.log.info(f"{shard.key}: {count:,} DIDs of PDS host {shard.host}")
 
     return load_shard
@@ -85,7 +88,7 @@ def fetch_repos_op(config: BackfillConfig) -> dg.OpDefinition:
                 context.instance.add_run_tags(context.run_id, {names.RETRY_AFTER_TAG: retry_at})
             if result.host_down:
                 _observe(context, name, metadata)
-                record_verdicts(context, name, judge_shard(backfill, state, result.shard))
+                _record_checks(context, backfill, state)
                 raise host_failure(result, retry_at)
         for output in outputs:
             yield dg.Output(None, output, metadata=metadata[output])
@@ -131,11 +134,16 @@ def checks_of_a_failure(
     except (LeaseHeldError, FencedError, UnknownShardError):
         raise
     except BackfillError:
-        try:
-            record_verdicts(context, state.config.name, judge_shard(backfill, state, context.partition_key))
-        except BackfillError as error:
-            context.log.warning(f"{context.partition_key}: its checks could not be made: {error}")
+        _record_checks(context, backfill, state)
         raise
+
+
+def _record_checks(context: dg.OpExecutionContext, backfill: BackfillResource, state: BackfillState) -> None:
+    """The checks of a shard whose run has to fail. What is wrong with them must not hide why it fails."""
+    try:
+        record_verdicts(context, state.config.name, judge_shard(backfill, state, context.partition_key))
+    except Exception as error:  # noqa: BLE001 - a defect too: it is said, and the failure goes on
+        context.log.warning(f"{context.partition_key}: its checks could not be made: {error!r}")
 
 
 @contextmanager

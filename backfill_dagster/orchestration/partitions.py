@@ -37,7 +37,9 @@ def register_partitions(instance: dg.DagsterInstance, name: str, keys: Iterable[
     Raises:
         ValueError: a key is no partition key. Dagster itself would take anything.
     """
-    wanted = sorted({Shard.parse(key) for key in keys if key != UNROUTABLE_SHARD})
+    # A partition backfill goes by the order of registration: hosts by turns, since a host has one run at a time.
+    shards = {Shard.parse(key) for key in keys if key != UNROUTABLE_SHARD}
+    wanted = sorted(shards, key=lambda shard: (shard.number, shard.host))
     for tries_left in reversed(range(REGISTER_TRIES_MAX)):
         known = set(instance.get_dynamic_partitions(names.partitions(name)))
         new = [shard.key for shard in wanted if shard.key not in known]

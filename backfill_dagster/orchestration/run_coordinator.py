@@ -48,7 +48,8 @@ class PdsHostRunCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
     def get_run_queue_config(self) -> RunQueueConfig:
         """The queue's limits: dagster.yaml's, and `max_concurrent_pds` of every config; asked at each pass."""
         config = super().get_run_queue_config()
-        limits = [*config.tag_concurrency_limits, *self._config_limits()]
+        limits = [*config.tag_concurrency_limits]
+        limits += _shared(self._config_limits(), _shards_at_once(limits))
         if not any(limit["key"] == names.HOST_TAG for limit in limits):
             limits.append(HOST_LIMIT)
         return config._replace(tag_concurrency_limits=limits)
@@ -60,6 +61,21 @@ class PdsHostRunCoordinator(QueuedRunCoordinator[dg.DagsterInstance]):
         if stamp != self._stamp:
             self._stamp, self._limits = stamp, backfill_limits(folder)
         return self._limits
+
+
+def _shards_at_once(limits: Sequence[Limit]) -> int | None:
+    """The limit of dagster.yaml on shard runs of all backfills together, if it has one."""
+    return next((limit["limit"] for limit in limits if limit["key"] == names.NAME_TAG and "value" not in limit), None)
+
+
+def _shared(limits: Sequence[Limit], at_once: int | None) -> list[Limit]:
+    """The backfills' own limits, so that none of several takes the last place for shard runs.
+
+    The queue is first come, first served: else hundreds of one backfill's shards would keep all others out for days.
+    """
+    if at_once is None or at_once < 2 or len(limits) < 2:
+        return [*limits]
+    return [{**limit, "limit": min(limit["limit"], at_once - 1)} for limit in limits]
 
 
 def backfill_limits(folder: Path) -> list[Limit]:

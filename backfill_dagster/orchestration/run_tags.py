@@ -33,7 +33,7 @@ def missing_tags(run: dg.DagsterRun) -> dict[str, str]:
         return {}
     name = shard_backfill(run)
     wanted = shard_tags(name, key)
-    if wanted and name and not _only_checks(run):
+    if wanted and name and not only_checks(run):
         wanted |= page_tag(name)
     return {tag: value for tag, value in wanted.items() if run.tags.get(tag) != value}
 
@@ -43,7 +43,7 @@ def page_tag(name: str) -> dict[str, str]:
     return {names.PARTITION_SET_TAG: names.partition_set(name)}
 
 
-def _only_checks(run: dg.DagsterRun) -> bool:
+def only_checks(run: dg.DagsterRun) -> bool:
     """Whether the run makes nothing: its end says nothing about the partition."""
     return bool(run.asset_check_selection) and not run.asset_selection
 

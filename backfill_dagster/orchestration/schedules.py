@@ -8,42 +8,46 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import UsageError
 from backfill_dagster.orchestration import names
-from backfill_dagster.orchestration.launching import find_launch
-from backfill_dagster.orchestration.resources import backfill_of
+from backfill_dagster.orchestration.jobs import BackfillJobs
+from backfill_dagster.orchestration.launching import find_launch, longest_waiting_first
+from backfill_dagster.orchestration.partitions import register_partitions
+from backfill_dagster.orchestration.resources import BackfillResource
 
 Requests = dg.SkipReason | list[dg.RunRequest]
 
 
 def backfill_schedules(
-    config: BackfillConfig, plan_job: UnresolvedAssetJobDefinition, shard_job: UnresolvedAssetJobDefinition
+    config: BackfillConfig, jobs: BackfillJobs, backfill: BackfillResource
 ) -> list[dg.ScheduleDefinition]:
     """`resume_<name>` and `refresh_<name>`, each where the config has a cron string for it."""
     found = []
     if config.schedule.resume_cron is not None:
-        found.append(_resume(config, config.schedule.resume_cron, shard_job))
+        found.append(_resume(config.name, config.schedule.resume_cron, jobs.shard, backfill))
     if config.schedule.refresh_cron is not None:
-        found.append(_refresh(config, config.schedule.refresh_cron, plan_job))
+        found.append(_refresh(config.name, config.schedule.refresh_cron, jobs.plan))
     return found
 
 
-def _resume(config: BackfillConfig, cron: str, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    name = config.name
+def _resume(
+    name: str, cron: str, job: UnresolvedAssetJobDefinition, backfill: BackfillResource
+) -> dg.ScheduleDefinition:
 
     @dg.schedule(
         name=names.resume_schedule(name),
         job=job,
         cron_schedule=cron,
         execution_timezone="UTC",
-        required_resource_keys={names.state_resource(name)},
         description=f"Launches the shards of {name} that have DIDs left to fetch or to retry; never one that is queued "
         "or running, or whose host has asked to be let alone for a while.",
         tags={names.KIND_TAG: "shard"},
     )
     def resume(context: dg.ScheduleEvaluationContext) -> Requests:
-        backfill = backfill_of(context.resources, name)
         try:
             with backfill.open_state() as state:
-                launch = find_launch(context.instance, state, backfill.newest_plan(state))
+                plan, instance = backfill.newest_plan(state), context.instance
+                # After a plan from the terminal: Dagster refuses the whole tick for one partition it doesn't know.
+                register_partitions(instance, name, plan.shards())
+                launch = find_launch(instance, state, plan, order=longest_waiting_first(instance, name))
         except UsageError as error:
             return dg.SkipReason(str(error))
         if launch.more:
@@ -55,9 +59,7 @@ def _resume(config: BackfillConfig, cron: str, job: UnresolvedAssetJobDefinition
     return resume
 
 
-def _refresh(config: BackfillConfig, cron: str, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
-    name = config.name
-
+def _refresh(name: str, cron: str, job: UnresolvedAssetJobDefinition) -> dg.ScheduleDefinition:
     @dg.schedule(
         name=names.refresh_schedule(name),
         job=job,

@@ -11,60 +11,87 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from backfill_dagster.config import BackfillConfig
-from backfill_dagster.errors import SourceError, UsageError
+from backfill_dagster.errors import UsageError
 from backfill_dagster.orchestration import names
+from backfill_dagster.orchestration.jobs import BackfillJobs
 from backfill_dagster.orchestration.new_shards import Memory, tick
 from backfill_dagster.orchestration.partitions import shard_partitions
-from backfill_dagster.orchestration.resources import backfill_of, source_resource_of
+from backfill_dagster.orchestration.resources import BackfillResource, DidSource
 from backfill_dagster.sources import open_source
 from backfill_dagster.state import has_state
 
 SOURCE_SECONDS = 60
 SHARDS_SECONDS = 30
 
+PLAN_AGAIN_SECONDS = 600
+"""After a plan that failed, until the same content is planned once more."""
+
+_ASKED_TAG = "backfill/source"
+"""Tag of a plan's run that was asked for by the sensor: which content for."""
+
 
 def backfill_sensors(
-    config: BackfillConfig, plan_job: UnresolvedAssetJobDefinition, shard_job: UnresolvedAssetJobDefinition
+    config: BackfillConfig, jobs: BackfillJobs, backfill: BackfillResource, source: DidSource
 ) -> list[dg.SensorDefinition]:
     """`source_changed_<name>`, off until someone turns it on, and `new_shards_<name>`, which is on."""
-    return [_source_changed(config, plan_job), _new_shards(config, shard_job)]
+    return [_source_changed(config.name, jobs.plan, backfill, source), _new_shards(config, jobs.shard, backfill)]
 
 
-def _source_changed(config: BackfillConfig, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
-    name = config.name
-
+def _source_changed(
+    name: str, job: UnresolvedAssetJobDefinition, backfill: BackfillResource, source: DidSource
+) -> dg.SensorDefinition:
     @dg.sensor(
         name=names.source_sensor(name),
         job=job,
         minimum_interval_seconds=SOURCE_SECONDS,
-        required_resource_keys={names.state_resource(name), names.source_resource(name)},
         description=f"Launches {names.plan_job(name)} when the content of the list of DIDs is another than the last "
         "plan has seen.",
     )
     def source_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        backfill = backfill_of(context.resources, name)
-        config = backfill.config(source_resource_of(context.resources, name))
         try:
-            source = open_source(config.source, config.resolve)
-            version = source.version()
-        except (SourceError, UsageError) as error:
+            planned, version, generation = _versions(backfill, source)
+        except UsageError as error:
             return dg.SensorResult(skip_reason=f"the source can't be looked at: {error}")
-        generation, planned = 0, None
-        if has_state(config):
-            with backfill.open_state() as state:
-                plan = backfill.newest_plan(state)
-            generation, planned = plan.generation, plan.metadata.get("source_version")
-        asked = hashlib.sha256(f"{generation}:{version}".encode()).hexdigest()
         if version == planned:
             return dg.SensorResult(skip_reason="the source is as the last plan has seen it")
-        if asked == context.cursor:
+        asked = hashlib.sha256(f"{generation}:{version}".encode()).hexdigest()
+        tries = context.instance.get_runs(dg.RunsFilter(tags={_ASKED_TAG: asked}), limit=1)
+        if tries and not _may_ask_again(context.instance, tries[0], backfill.effects().clock()):
+            return dg.SensorResult(skip_reason=f"run {tries[0].run_id} was asked to plan this content")
+        if not tries and asked == context.cursor:
             return dg.SensorResult(skip_reason="a plan has been asked for already for this content")
-        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=asked)], cursor=asked)
+        key = asked if not tries else f"{asked}:{tries[0].run_id}"
+        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=key, tags={_ASKED_TAG: asked})], cursor=asked)
 
     return source_changed
 
 
-def _new_shards(config: BackfillConfig, job: UnresolvedAssetJobDefinition) -> dg.SensorDefinition:
+def _versions(backfill: BackfillResource, source: DidSource) -> tuple[str | None, str, int]:
+    """The source's version as the last plan saw it, its version now, the plan's generation.
+
+    Raises:
+        UsageError: the config or the source can't be read, or this version can't.
+    """
+    config = backfill.config(source)
+    version = open_source(config.source, config.resolve).version()
+    if not has_state(config):
+        return None, version, 0
+    with backfill.open_state() as state:
+        plan = backfill.newest_plan(state)
+    return plan.metadata.get("source_version"), version, plan.generation
+
+
+def _may_ask_again(instance: dg.DagsterInstance, run: dg.DagsterRun, now_seconds: float) -> bool:
+    """Whether a plan's run has failed, and long enough ago to try the same content once more."""
+    if run.status not in (dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED):
+        return False
+    stats = instance.get_run_stats(run.run_id)
+    return stats.end_time is None or now_seconds - stats.end_time >= PLAN_AGAIN_SECONDS
+
+
+def _new_shards(
+    config: BackfillConfig, job: UnresolvedAssetJobDefinition, backfill: BackfillResource
+) -> dg.SensorDefinition:
     name = config.name
     launches = (
         "shards that a plan has put DIDs into (`auto_launch`), and all with work" if config.auto_launch else "all"
@@ -75,12 +102,10 @@ def _new_shards(config: BackfillConfig, job: UnresolvedAssetJobDefinition) -> dg
         job=job,
         minimum_interval_seconds=SHARDS_SECONDS,
         default_status=dg.DefaultSensorStatus.RUNNING,
-        required_resource_keys={names.state_resource(name)},
         description="Registers shards of the plan that Dagster doesn't know, after plans from the terminal too. "
         f"Launches {launches} after `{names.refresh_schedule(name)}`.",
     )
     def new_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        backfill = backfill_of(context.resources, name)
         try:
             with backfill.open_state() as state:
                 done = tick(

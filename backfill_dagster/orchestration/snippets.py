@@ -29,12 +29,12 @@ def did_list_sql(config: BackfillConfig) -> str:
             where = quoted(config.resolve(source.path))
             return f"ATTACH {where} AS source (TYPE sqlite, READ_ONLY); USE source;\n{source.query}"
         case FileSource():
-            reader = "read_parquet" if source.file_format == "parquet" else "read_csv"
-            return f"FROM {reader}({quoted(config.resolve(source.path))})"
+            return _file_sql(source, quoted(config.resolve(source.path)))
         case InlineSource():
             return f"SELECT did FROM (\n{plan_sql(config)}\n)"
         case _:
-            return source.query or f"FROM {quoted(source.path)}"
+            files = f"FROM {quoted(source.path)}"
+            return f"WITH source AS ({files})\n{source.query}" if source.query else files
 
 
 def plan_sql(config: BackfillConfig) -> str:
@@ -87,6 +87,17 @@ def coverage_sql(config: BackfillConfig) -> str:
         "FROM (SELECT unnest(map_entries(hosts)) AS host FROM read_json(\n"
         f"  {_under(config, 'reports/coverage.json')}, columns = {{hosts: 'MAP(VARCHAR, MAP(VARCHAR, BIGINT))'}})))"
     )
+
+
+def _file_sql(source: FileSource, path: str) -> str:
+    """As the source's own reader names the columns: text has none, CSV without a header `column0`, `column1`, ..."""
+    match source.file_format:
+        case "parquet":
+            return f"FROM read_parquet({path})"
+        case "text":
+            return f"FROM read_csv({path}, header = false, columns = {{did: 'VARCHAR'}})"
+        case _:
+            return f"FROM read_csv({path}, header = {str(source.header).lower()})"
 
 
 _RECORD_TYPES = (*SHORT_NAMES.values(), "reply")

@@ -22,6 +22,8 @@ LOCATION = "backfill_dagster"
 
 FINISHED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
 
+AT_WORK = ("STARTING", "STARTED", "CANCELING")
+
 RUNS_MAX = 1000
 """Runs of one answer; a list longer than that is cut to the newest."""
 
@@ -179,7 +181,12 @@ class Webserver:
         return str(_expect(answer, "PartitionBackfill")["status"])
 
     def runs(
-        self, *, job: str | None = None, tags: Mapping[str, str] | None = None, run_ids: Sequence[str] | None = None
+        self,
+        *,
+        job: str | None = None,
+        tags: Mapping[str, str] | None = None,
+        run_ids: Sequence[str] | None = None,
+        statuses: Sequence[str] | None = None,
     ) -> list[RunInfo]:
         """Runs, the newest first, at most `RUNS_MAX`."""
         wanted: dict[str, Any] = {"tags": _tag_list(tags or {})}
@@ -187,6 +194,8 @@ class Webserver:
             wanted["pipelineName"] = job
         if run_ids is not None:
             wanted["runIds"] = list(run_ids)
+        if statuses is not None:
+            wanted["statuses"] = list(statuses)
         answer = self.query(documents.RUNS, filter=wanted, limit=RUNS_MAX)["runsOrError"]
         return [_run_info(one) for one in _expect(answer, "Runs")["results"]]
 

@@ -15,7 +15,7 @@ from backfill_dagster.model import HOST_DOWN, Outcome, RepoOutcome, Wanted
 from backfill_dagster.plan import Plan
 from backfill_dagster.progress import outcome_of
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.report.markdown import table
+from backfill_dagster.report.markdown import inert, table
 from backfill_dagster.report.shard_drift import shard_drift
 from backfill_dagster.state import BackfillState
 
@@ -35,6 +35,7 @@ class ShardHealth:
         tried: DIDs whose last attempt came to something: not those that wait for a host that asks for patience.
         failed: of these, the failures (`is_failed`).
         drift: differences between log, parts and ledger, at most `DRIFT_MAX` lines.
+        at_work: who was at work on the shard meanwhile, so that differences may be no more than that; empty: nobody.
         unaccounted: current DIDs without a ledger item, in plan order.
         worst: the DIDs to look at first, at most `WORST_MAX`.
     """
@@ -45,6 +46,7 @@ class ShardHealth:
     tried: int = 0
     failed: int = 0
     drift: Sequence[str] = ()
+    at_work: str = ""
     unaccounted: Sequence[str] = ()
     worst: Sequence[RepoOutcome] = ()
 
@@ -54,19 +56,22 @@ class ShardHealth:
         return self.failed / self.tried if self.tried else 0.0
 
 
-def shard_health(state: BackfillState, plan: Plan, shard: str, wanted: Wanted) -> ShardHealth:
+def shard_health(state: BackfillState, plan: Plan, shard: str, wanted: Wanted, *, whole: bool = True) -> ShardHealth:
     """Look at one shard; damage is drift, not an error.
 
     Args:
         state: the opened state.
         plan: the plan as of now.
-        shard: partition key; nobody may be at work on it.
+        shard: partition key.
         wanted: scope and refresh that outcomes answer to.
+        whole: read every part; else only those that the last writer has made.
 
     Raises:
         StateError: plan or ledger can't be read.
     """
-    drift = list(islice(shard_drift(state, shard), DRIFT_MAX))
+    began = state.log(shard).last_seq()
+    drift = list(islice(shard_drift(state, shard, whole=whole), DRIFT_MAX))
+    at_work = _at_work(state, shard, began) if drift else ""
     try:
         fold = state.log(shard).read()
     except StateError:
@@ -85,9 +90,18 @@ def shard_health(state: BackfillState, plan: Plan, shard: str, wanted: Wanted) -
         tried=sum(result.outcome is not Outcome.PENDING or is_failed(result) for result in known),
         failed=sum(map(is_failed, known)),
         drift=drift,
+        at_work=at_work,
         unaccounted=[did for did in current if did not in accounted],
         worst=_worst(known),
     )
+
+
+def _at_work(state: BackfillState, shard: str, began: int) -> str:
+    """Who works on the shard, or has since entry `began` of its log: whoever reads meanwhile sees half of a commit."""
+    lease = state.ledger.leases.read(f"{state.config.name}/{shard}")
+    if lease is not None and not lease.released:
+        return lease.owner_text
+    return "another run" if state.log(shard).last_seq() != began else ""
 
 
 def is_failed(result: RepoOutcome) -> bool:
@@ -115,4 +129,4 @@ def _worst(results: Iterable[RepoOutcome]) -> list[RepoOutcome]:
 def _row(result: RepoOutcome) -> tuple[str, ...]:
     status = "" if result.http_status is None else str(result.http_status)
     detail = (result.error_detail or "")[:DETAIL_SHOWN]
-    return result.did, result.outcome.value, str(result.attempts), status, result.error_code or "", detail
+    return result.did, result.outcome.value, str(result.attempts), status, inert(result.error_code or ""), inert(detail)

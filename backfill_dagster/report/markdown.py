@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 
 from backfill_dagster.model import Outcome
@@ -50,9 +51,24 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
+class Inert(str):
+    """Text that `inert` has made; a table takes it as it is."""
+
+
+def inert(text: str) -> Inert:
+    """A stranger's text as Markdown that is text and nothing else: no link, no image, no emphasis, one line.
+
+    Every ASCII punctuation mark may be escaped (https://spec.commonmark.org/0.31.2/#backslash-escapes), and with its
+    slashes and dots escaped an address isn't taken for one. `@`, `-` and the like stay readable.
+    """
+    return Inert(re.sub(r"([\\`*_\[\]!#~|<>&]|(?<=:)/|(?<=/)/|(?<=www)\.)", r"\\\1", " ".join(text.split())))
+
+
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(_safe(cell) for cell in cells) + " |"
 
 
 def _safe(cell: str) -> str:
+    if isinstance(cell, Inert):
+        return cell
     return " ".join(cell.split()).replace("&", "&amp;").replace("<", "&lt;").replace("|", "\\|")

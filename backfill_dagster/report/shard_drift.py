@@ -5,25 +5,35 @@ Reads only. What takes more than one shard to see (moves, purges, strangers, str
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import duckdb
 
 from backfill_dagster.errors import StateError
 from backfill_dagster.records.audit import part_problem
 from backfill_dagster.records.entry import Part
-from backfill_dagster.records.fold import Fold
+from backfill_dagster.records.fold import Fold, LivePart
+from backfill_dagster.records.part_file import shard_and_epoch
 from backfill_dagster.records.snapshot import snapshot_key
 from backfill_dagster.state import BackfillState
+
+_BOUNDS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "512MB", "threads": 2}
+
+_PART_REMEDY = "bring it back from a backup, or `backfill repair` reopens the accounts in it"
 
 LOG_REMEDY = "bring log/ back, or `backfill repair` reopens the accounts of what is lost"
 
 
-def shard_drift(state: BackfillState, shard: str) -> Iterator[str]:
+def shard_drift(state: BackfillState, shard: str, *, whole: bool = True) -> Iterator[str]:
     """Every difference between a shard's log, parts and ledger items, a line each with its place and remedy.
 
-    Nobody may be at work on the shard.
+    Args:
+        state: the opened state.
+        shard: partition key; nobody may be at work on it.
+        whole: read every part; else only those that the last writer has made, and look at the others' sizes.
     """
     if damage := list(log_problems(state, shard)):
         yield from damage
@@ -33,11 +43,23 @@ def shard_drift(state: BackfillState, shard: str) -> Iterator[str]:
     except StateError as error:
         yield str(error)
         return
-    with duckdb.connect() as database:
-        yield from shard_problems(state, database, shard, fold)
+    with checking_database() as database:
+        yield from shard_problems(state, database, shard, fold, whole=whole)
 
 
-def shard_problems(state: BackfillState, database: duckdb.DuckDBPyConnection, shard: str, fold: Fold) -> Iterator[str]:
+@contextmanager
+def checking_database() -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database that counts rows within bounds: several checks may run on one machine, beside what fetches."""
+    with (
+        tempfile.TemporaryDirectory(prefix="backfill-check-", ignore_cleanup_errors=True) as spill,
+        duckdb.connect(config=_BOUNDS | {"temp_directory": spill}) as database,
+    ):
+        yield database
+
+
+def shard_problems(
+    state: BackfillState, database: duckdb.DuckDBPyConnection, shard: str, fold: Fold, *, whole: bool = True
+) -> Iterator[str]:
     """What the snapshots, parts, rows and ledger items of a shard have against its log.
 
     Args:
@@ -45,11 +67,21 @@ def shard_problems(state: BackfillState, database: duckdb.DuckDBPyConnection, sh
         database: for counting rows.
         shard: partition key, or the reserved shard.
         fold: the log, read whole.
+        whole: as of `shard_drift`.
     """
     yield from _snapshot_problems(state, shard, fold)
-    yield from _part_problems(state, fold)
-    yield from _row_problems(state, database, shard, fold)
+    new = {path: live for path, live in fold.parts.items() if whole or _is_of_last_writer(path, fold)}
+    yield from _part_problems(state, new.values())
+    yield from _size_problems(state, [live.part for path, live in fold.parts.items() if path not in new])
+    if whole or new:
+        yield from _row_problems(state, database, shard, fold)
     yield from _ledger_problems(state, shard, fold)
+
+
+def _is_of_last_writer(path: str, fold: Fold) -> bool:
+    """Whether a part was written in the log's newest epoch, by the name it carries."""
+    named = shard_and_epoch(path)
+    return named is None or named[1] == fold.epoch
 
 
 def log_problems(state: BackfillState, shard: str) -> Iterator[str]:
@@ -65,16 +97,25 @@ def _snapshot_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator
         yield f"{snapshot_key(shard, seq)}: {problem}; `backfill repair` removes it"
 
 
-def _part_problems(state: BackfillState, fold: Fold) -> Iterator[str]:
+def _part_problems(state: BackfillState, parts: Iterable[LivePart]) -> Iterator[str]:
     """Each live part is published, and is byte for byte what the log says."""
-    for path, live in fold.parts.items():
+    for live in parts:
         try:
             problem = part_problem(state.store, live.part)
         except StateError as error:
             yield str(error)
             continue
         if problem is not None:
-            yield f"{path}: {problem}; bring it back from a backup, or `backfill repair` reopens the accounts in it"
+            yield f"{live.part.path}: {problem}; {_PART_REMEDY}"
+
+
+def _size_problems(state: BackfillState, parts: Iterable[Part]) -> Iterator[str]:
+    """Each live part is there and has the size that the log says."""
+    for part in parts:
+        size = state.store.size(part.path)
+        if size != part.bytes:
+            found = "is not there" if size is None else f"has {size} bytes"
+            yield f"{part.path}: {found}, the log says {part.bytes} bytes; {_PART_REMEDY}"
 
 
 def _row_problems(state: BackfillState, database: duckdb.DuckDBPyConnection, shard: str, fold: Fold) -> Iterator[str]:

@@ -17,7 +17,7 @@ from backfill_dagster.progress import has_rewrites
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.part_file import part_name, published_parts, shard_and_epoch
 from backfill_dagster.records.purges import PurgeLog, Purges
-from backfill_dagster.report.shard_drift import LOG_REMEDY, log_problems, shard_problems
+from backfill_dagster.report.shard_drift import LOG_REMEDY, checking_database, log_problems, shard_problems
 from backfill_dagster.standing import left_behind, logged_shards, overtaken
 from backfill_dagster.state import BackfillState
 
@@ -41,7 +41,7 @@ def verify_backfill(state: BackfillState) -> list[str]:
 
 
 def _problems(state: BackfillState) -> Iterator[str]:
-    with duckdb.connect() as database:
+    with checking_database() as database:
         yield from _all_problems(state, database)
 
 

@@ -98,8 +98,10 @@ def state_gone(came: Came, backfill: Backfill, first: str, second: str) -> None:
     has_the_host = backfill.launch(first)
     until(lambda: backfill.net.network.pds_requests() > before)
     waits = backfill.launch(second)
-    backfill.web.terminate([has_the_host])
+    # The one that has the host ends on its own state; what waits meets none.
     state = backfill.config.parent / "data" / backfill.name
+    backfill.web.terminate([has_the_host])
+    until(lambda: backfill.lease_is_free(first))
     shutil.move(state, state.with_name("elsewhere"))
     backfill.faults()
     backfill.wait(has_the_host, waits)

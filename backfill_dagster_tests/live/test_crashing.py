@@ -43,7 +43,8 @@ def scene(live: LiveDagster) -> Came:
         backfill.faults()
         backfill.wait_for_keys([key], times=2)
         again, killed = backfill.runs(key)
-        until(lambda: last_look(live) > (again.ended_at or 0), 120)
+        looks = looks_so_far(live)
+        until(lambda: looks_so_far(live) >= looks + 2, 120)  # one may have begun before the end, the next has not
         return Came(
             killed=killed,
             again=again,
@@ -61,14 +62,13 @@ def worker_pid(live: LiveDagster, run_id: str) -> int:
     raise AssertionError("nobody said which process runs it")
 
 
-def last_look(live: LiveDagster) -> float:
-    """When the sensor of failed runs last looked; seconds since the epoch."""
+def looks_so_far(live: LiveDagster) -> int:
+    """How often the sensor of failed runs has looked and ended."""
     document = """query($s:SensorSelector!){sensorOrError(sensorSelector:$s){
-      ...on Sensor{sensorState{ticks(limit:1){timestamp}}}}}"""
+      ...on Sensor{sensorState{ticks(limit:1000){status}}}}}"""
     selector = {"sensorName": "run_failed", "repositoryName": "__repository__"}
     found = live.web.query(document, s=selector | {"repositoryLocationName": "backfill_dagster"})
-    ticks = found["sensorOrError"]["sensorState"]["ticks"]
-    return float(ticks[0]["timestamp"]) if ticks else 0.0
+    return sum(tick["status"] != "STARTED" for tick in found["sensorOrError"]["sensorState"]["ticks"])
 
 
 def test_the_run_was_started_again(came: Came) -> None:
@@ -87,5 +87,4 @@ def test_what_was_committed_was_not_asked_for_again(came: Came) -> None:
 
 
 def test_nobody_was_alerted(came: Came) -> None:
-    assert came.killed.run_id not in [line for line in came.alerts.splitlines() if "run_failed" in line]
     assert f"(run {came.killed.run_id})" not in came.alerts

@@ -189,11 +189,25 @@ def test_names_that_would_clash_in_dagster_break_the_later_one_only(tmp_path: Pa
     assert "choose another backfill.name" in (specs(defs)["b__config_error"].description or "")
 
 
-def test_an_empty_or_missing_folder_loads(tmp_path: Path) -> None:
-    for folder in (tmp_path, tmp_path / "nowhere"):
-        defs = build_definitions(folder)
-        dg.Definitions.validate_loadable(defs)
-        assert specs(defs) == {}
+def test_an_empty_folder_loads(tmp_path: Path) -> None:
+    defs = build_definitions(tmp_path)
+    dg.Definitions.validate_loadable(defs)
+    assert specs(defs) == {}
+
+
+def test_a_missing_folder_loads_and_shows(tmp_path: Path) -> None:
+    """A volume that isn't mounted must not look like a location without backfills."""
+    defs = build_definitions(tmp_path / "nowhere")
+    dg.Definitions.validate_loadable(defs)
+    assert "nowhere can't be read" in (specs(defs)["nowhere__config_error"].description or "")
+
+
+def test_a_link_to_itself_breaks_only_itself(tmp_path: Path) -> None:
+    write_yaml(tmp_path)
+    (tmp_path / "loop.yaml").symlink_to("loop.yaml")
+    found = specs(build_definitions(tmp_path))
+    assert "loop__config_error" in found
+    assert "study/did_list" in found
 
 
 def test_the_config_folder_comes_from_the_environment(tmp_path: Path) -> None:

@@ -55,7 +55,8 @@ def test_numbers_of_a_shard() -> None:
     metadata = outcomes_metadata(RESULT)
     plain = {name: value.value for name, value in metadata.items() if name != "summary"}
     assert plain["dagster/partition_row_count"] == 12
-    assert (plain["repos_complete"], plain["repos_failed"], plain["repos_left"]) == (7, 3, 3)
+    assert (plain["repos_complete"], plain["repos_failed"], plain["repos_left"]) == (7, 1, 3)
+    assert plain["repos_unavailable"] == 2, "deactivated accounts are no failures"
     assert (plain["outcome_deactivated"], plain["outcome_moved"]) == (2, 0)
     assert plain["records_per_second"] == 22.5
     assert {f"outcome_{outcome.value}" for outcome in Outcome} <= set(plain)

@@ -18,8 +18,8 @@ def test_registering_again_adds_only_what_is_new() -> None:
         assert register_partitions(instance, "study", ["b.example~0000", "b.example~0001"]) == 1
         assert list(instance.get_dynamic_partitions("did_shards__study")) == [
             "a.example~0000",
-            "a.example~0001",
             "b.example~0000",
+            "a.example~0001",
             "b.example~0001",
         ]
 

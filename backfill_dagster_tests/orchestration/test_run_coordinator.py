@@ -21,6 +21,7 @@ from backfill_dagster_tests.orchestration.samples import write_yaml
 ROOT = Path(__file__).parents[2]
 LOCAL_YAML = ROOT / "deploy" / "local" / "dagster.yaml"
 KEY = "localhost_2583~0007"
+ALL_SHARDS = {"key": "backfill/name", "limit": 4}
 PAGE = {"dagster/partition_set": "backfill_study_partition_set"}
 TAGS = {"backfill/pds_host": "localhost_2583", "backfill/name": "study"}
 
@@ -80,11 +81,12 @@ def limits(instance: dg.DagsterInstance) -> list[Any]:
     return list(config.tag_concurrency_limits)
 
 
-def test_the_local_instance_uses_it_and_caps_runs_at_four(instance: dg.DagsterInstance) -> None:
+def test_the_local_instance_uses_it_and_leaves_room_beside_four_shards(instance: dg.DagsterInstance) -> None:
     assert isinstance(instance.run_coordinator, PdsHostRunCoordinator)
     config = instance.get_concurrency_config().run_queue_config
     assert config is not None
-    assert config.max_concurrent_runs == 4
+    assert config.max_concurrent_runs == 6
+    assert limits(instance)[0] == ALL_SHARDS
 
 
 def submit(instance: dg.DagsterInstance, job: str, tags: dict[str, str]) -> dg.DagsterRun:
@@ -106,16 +108,25 @@ def test_each_config_limits_its_own_runs_and_a_changed_file_counts_at_once(
 ) -> None:
     configs = tmp_path / "configs"
     monkeypatch.setenv("BACKFILL_CONFIG_DIR", str(configs))
-    assert limits(instance) == [HOST_LIMIT]
-    write_yaml(configs, "a.yaml", name="a", processing={"max_concurrent_pds": 3})
-    write_yaml(configs, "b.yaml", name="b")
-    assert limits(instance) == [
-        HOST_LIMIT,
+    assert limits(instance) == [ALL_SHARDS, HOST_LIMIT]
+    write_yaml(configs, "a.yaml", name="a", processing={"max_concurrent_pds": 2})
+    assert limits(instance) == [ALL_SHARDS, HOST_LIMIT, {"key": "backfill/name", "value": "a", "limit": 2}]
+    write_yaml(configs, "a.yaml", name="a", processing={"max_concurrent_pds": 1})
+    assert limits(instance)[2]["limit"] == 1
+
+
+def test_none_of_several_configs_takes_the_last_place(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The queue is first come, first served: hundreds of one config's shards would keep the others out for days."""
+    monkeypatch.setenv("BACKFILL_CONFIG_DIR", str(tmp_path))
+    write_yaml(tmp_path, "a.yaml", name="a")
+    assert limits(instance)[2:] == [{"key": "backfill/name", "value": "a", "limit": 32}]
+    write_yaml(tmp_path, "b.yaml", name="b", processing={"max_concurrent_pds": 1})
+    assert limits(instance)[2:] == [
         {"key": "backfill/name", "value": "a", "limit": 3},
-        {"key": "backfill/name", "value": "b", "limit": 32},
+        {"key": "backfill/name", "value": "b", "limit": 1},
     ]
-    write_yaml(configs, "a.yaml", name="a", processing={"max_concurrent_pds": 11})
-    assert limits(instance)[1]["limit"] == 11
 
 
 def test_files_are_read_again_only_when_they_change(

@@ -9,7 +9,10 @@ from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._check import CheckError
+from dagster._core.test_utils import freeze_time
 
+from backfill_dagster.cli.main import run_command
 from backfill_dagster.config import BackfillConfig, load_config
 from backfill_dagster.localnet import Fault, LocalnetOptions
 from backfill_dagster.model import Shard
@@ -46,7 +49,6 @@ def ticked(road: Road, schedule: str, at: datetime = TICK) -> Any:
         instance=road.instance,
         scheduled_execution_time=at,
         repository_def=road.defs.get_repository_def(),
-        resources=road.defs.resources,
     ) as context:
         data = definition.evaluate_tick(context)
     return data.run_requests or data.skip_message
@@ -99,7 +101,7 @@ def test_what_dagster_refuses_breaks_its_own_file_only(tmp_path: Path, monkeypat
 
     def refused(config: BackfillConfig, overrides: Any) -> dg.Definitions:
         if config.name == "study":
-            raise dg.DagsterInvalidDefinitionError("no\nway")
+            raise CheckError("no\nway")  # no DagsterError, and Dagster raises it all the same
         return made(config, overrides)
 
     monkeypatch.setattr(build, "_definitions", refused)
@@ -107,7 +109,8 @@ def test_what_dagster_refuses_breaks_its_own_file_only(tmp_path: Path, monkeypat
         spec.key.to_user_string(): spec.description or ""
         for spec in build_definitions(tmp_path).resolve_all_asset_specs()
     }
-    assert "Dagster refuses it: no way" in keys["study__config_error"]
+    assert "Dagster refuses it:" in keys["study__config_error"]
+    assert "no way" in keys["study__config_error"]
     assert "other/did_list" in keys
 
 
@@ -166,6 +169,27 @@ def test_a_host_that_gave_no_answer_is_let_alone_for_a_while(road: Road) -> None
         road.run("backfill_study", key=key)
     said = ticked(road, "resume_study")
     assert said == "no shard to launch: 0 in hand already, 2 with a host that wants to be let alone"
+
+
+def test_shards_of_a_plan_from_the_terminal_are_registered_and_asked_for(
+    road: Road, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster refuses a whole tick that asks for one partition it doesn't know."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
+    assert run_command(["plan", str(road.path)]) == 0
+    assert len(asked(ticked(road, "resume_study"))) == 4
+    assert len(road.instance.get_dynamic_partitions("did_shards__study")) == 4
+
+
+def test_who_has_waited_longest_comes_first(road: Road) -> None:
+    """Else the first few hundred would come round each time, and those behind them never."""
+    keys = by_turns(road.plan())
+    for number, key in enumerate((keys[0], keys[2])):
+        tags = {"dagster/partition": key, "dagster/partition_set": "backfill_study_partition_set"}
+        run = a_run(road.instance, "backfill_study", dg.DagsterRunStatus.STARTED, tags)
+        with freeze_time(datetime(2026, 11, 24, 10, number, tzinfo=UTC)):
+            road.instance.report_run_failed(run)
+    assert asked(ticked(road, "resume_study")) == [keys[1], keys[3], keys[0], keys[2]]
 
 
 def test_refresh_plans_a_new_round(road: Road) -> None:

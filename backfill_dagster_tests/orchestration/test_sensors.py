@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._core.test_utils import freeze_time
 
 from backfill_dagster.cli.main import run_command
 from backfill_dagster.config import load_config
 from backfill_dagster.localnet import LocalnetOptions
+from backfill_dagster.model import Shard
 from backfill_dagster.orchestration.new_shards import Memory, tick
 from backfill_dagster.plan import PlanStore
 from backfill_dagster.state import open_state
@@ -51,7 +56,6 @@ def looked(road: Road, sensor: str, cursor: str | None = None) -> Any:
         repository_name=None,
         repository_def=repository,
         instance=road.instance,
-        resources=dict(road.defs.resources or {}),
     ) as context:
         return definition.evaluate_tick(context)
 
@@ -62,6 +66,11 @@ def keys_of(data: Any) -> list[str]:
 
 def plan_in_terminal(road: Road, *options: str) -> None:
     assert run_command(["plan", str(road.path), *options]) == 0
+
+
+def state_id(road: Road) -> str:
+    with open_state(load_config(road.path), read_only=True) as state:
+        return state.ledger.state_id() or ""
 
 
 def planned_shards(road: Road) -> list[str]:
@@ -183,7 +192,7 @@ def test_with_auto_launch_new_shards_are_launched_in_the_same_look(
     known = planned_shards(road)
     assert sorted(keys_of(first)) == known
     assert sorted(first.dynamic_partitions_requests[0].partition_keys) == known
-    assert {request.run_key for request in first.run_requests} == {f"plan:1:{key}" for key in known}
+    assert {request.run_key for request in first.run_requests} == {f"{state_id(road)}:plan:1:{key}" for key in known}
     for key in known:
         instance.add_dynamic_partitions("did_shards__study", [key])
         road.run("backfill_study", key=key)
@@ -211,7 +220,7 @@ def test_without_auto_launch_a_refresh_that_was_to_launch_does(
     run = road.run("plan_study", run_config=config, tags={"backfill/launch": "pending"})
     data = looked(road, "new_shards_study", before.cursor)
     assert sorted(keys_of(data)) == sorted(keys)
-    assert data.run_requests[0].run_key.startswith(f"refresh:{run.run_id}:")
+    assert data.run_requests[0].run_key.startswith(f"{state_id(road)}:refresh:{run.run_id}:")
     assert keys_of(looked(road, "new_shards_study", data.cursor)) == []
 
 
@@ -233,7 +242,7 @@ def test_a_big_launch_goes_in_waves(tmp_path: Path, net: ThreadedNetwork, instan
         launched += done.launch
         memory = Memory.from_cursor(done.memory.cursor)
     assert sorted(launched) == sorted(keys), "each once"
-    assert memory == Memory(generation=1)
+    assert memory == Memory(state_id=state_id(road), generation=1)
 
 
 def test_a_shard_at_work_gets_its_turn_when_it_is_done(
@@ -250,8 +259,97 @@ def test_a_shard_at_work_gets_its_turn_when_it_is_done(
     assert waiting.launch == []
     instance.report_run_canceled(run)
     last = ticks(road, waiting.memory)
-    assert (last.launch, last.wave) == ([keys[1]], "plan:1")
-    assert last.memory == Memory(generation=1)
+    assert (last.launch, last.wave) == ([keys[1]], f"{state_id(road)}:later:1")
+    assert last.memory == Memory(state_id=state_id(road), generation=1)
+
+
+def test_nobody_waits_for_a_shard_that_is_long_at_work(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance
+) -> None:
+    path = tmp_path / "dids.csv"
+    write_dids(path, net.network.dids[:4])
+    road = a_road(tmp_path, net, instance, source={"type": "file", "path": str(path)}, auto_launch=True)
+    first = road.plan()
+    a_run(
+        instance,
+        "backfill_study",
+        dg.DagsterRunStatus.STARTED,
+        {"backfill/name": "study", "dagster/partition": first[-1]},
+    )
+    done = ticks(road, Memory())
+    assert done.memory.later == (first[-1],)
+    write_dids(path, net.network.dids)
+    road.run("plan_study")
+    again = ticks(road, done.memory)
+    assert set(again.launch) >= set(planned_shards(road)) - set(first)
+    assert again.memory.later == (first[-1],)
+    assert again.memory.wave == ""
+
+
+def test_a_resting_host_gets_its_turn_when_it_has_rested(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance
+) -> None:
+    road = a_road(tmp_path, net, instance, auto_launch=True)
+    keys = road.plan()
+    host = Shard.parse(keys[0]).host
+    tags = {"backfill/name": "study", "dagster/partition": keys[0], "backfill/pds_host": host}
+    run = a_run(
+        instance, "backfill_study", dg.DagsterRunStatus.STARTED, tags | {"backfill/retry_after": "2999-01-01T00:00:00Z"}
+    )
+    instance.report_run_failed(run)
+    done = ticks(road, Memory())
+    resting = [key for key in keys if Shard.parse(key).host == host]
+    assert sorted(done.launch) == sorted(set(keys) - set(resting))
+    assert sorted(done.memory.later) == sorted(resting)
+    again = a_run(instance, "backfill_study", dg.DagsterRunStatus.STARTED, tags)
+    instance.report_run_canceled(again)
+    assert ticks(road, done.memory).launch == [], "a run that was stopped says nothing of the host"
+    well = a_run(instance, "backfill_study", dg.DagsterRunStatus.SUCCESS, tags)
+    assert sorted(ticks(road, done.memory).launch) == sorted(resting), well.run_id
+
+
+def test_a_state_that_began_anew_launches_again(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance
+) -> None:
+    road = a_road(tmp_path, net, instance, auto_launch=True)
+    keys = road.plan()
+    memory = replace(ticks(road, Memory()).memory, generation=7)
+    shutil.rmtree(str(load_config(road.path).state_path))
+    road.run("plan_study")
+    done = ticks(road, memory)
+    assert sorted(done.launch) == sorted(keys)
+    assert done.wave == f"{state_id(road)}:plan:1"
+
+
+def test_a_failed_plan_is_asked_for_again_after_a_while(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance
+) -> None:
+    road = a_road(tmp_path, net, instance)
+    first = looked(road, "source_changed_study")
+    [request] = first.run_requests
+    run = a_run(instance, "plan_study", dg.DagsterRunStatus.STARTED, dict(request.tags))
+    assert "was asked to plan this content" in looked(road, "source_changed_study", first.cursor).skip_message
+    with freeze_time(datetime.now(UTC) - timedelta(minutes=5)):
+        instance.report_run_failed(run)
+    assert not looked(road, "source_changed_study", first.cursor).run_requests, "not at once"
+    again = a_run(instance, "plan_study", dg.DagsterRunStatus.STARTED, dict(request.tags))
+    with freeze_time(datetime.now(UTC) - timedelta(minutes=11)):
+        instance.report_run_failed(again)
+    [request] = looked(road, "source_changed_study", first.cursor).run_requests
+    assert request.run_key == f"{first.cursor}:{again.run_id}"
+
+
+S3_STATE = {"state": {"path": "s3://bucket/x"}, "storage": {"path": "ledger.sqlite"}}
+DYNAMODB = {"storage": {"type": "dynamodb", "table_name": "results"}}
+
+
+@pytest.mark.parametrize("changes", [S3_STATE, DYNAMODB], ids=["s3", "dynamodb"])
+def test_what_this_version_does_not_have_is_said_and_no_error(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, changes: dict[str, Any]
+) -> None:
+    road = a_road(tmp_path, net, instance, **changes)
+    for sensor in ("source_changed_study", "new_shards_study"):
+        assert "is not available in this version" in looked(road, sensor).skip_message
 
 
 def test_what_waits_in_the_queue_will_see_the_new_plan(
@@ -262,16 +360,30 @@ def test_what_waits_in_the_queue_will_see_the_new_plan(
         tags = {"backfill/name": "study", "dagster/partition": key}
         a_run(instance, "backfill_study", dg.DagsterRunStatus.QUEUED, tags)
     done = ticks(road, Memory())
-    assert (done.launch, done.memory) == ([], Memory(generation=1))
+    assert (done.launch, done.memory) == ([], Memory(state_id=state_id(road), generation=1))
     assert "4 in hand already" in done.text
 
 
-@pytest.mark.parametrize("cursor", ["", "no json", "[]", "7", '{"unknown": 1}', '{"later": 7}'])
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "",
+        "no json",
+        "[]",
+        "7",
+        '{"later": 7}',
+        '{"generation": "x"}',
+        '{"wave": "w", "after": "garbage"}',
+        '{"later": ["garbage"]}',
+    ],
+)
 def test_a_cursor_that_somebody_has_set_is_no_memory(cursor: str) -> None:
     assert Memory.from_cursor(cursor) == Memory()
 
 
 def test_a_memory_comes_back_from_its_cursor() -> None:
-    memory = Memory(generation=3, refresh_run="x", wave="plan:3", since=2, after="a~0000", later=("b~0001",))
+    memory = Memory(
+        state_id="s", generation=3, refresh_run="x", wave="plan:3", since=2, after="a~0000", later=("b~0001",)
+    )
     assert Memory.from_cursor(memory.cursor) == memory
     assert Memory.from_cursor(None) == Memory()
