@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -20,6 +20,7 @@ from backfill_dagster.state import BackfillState, open_state
 from backfill_dagster.worker.backfill import run_backfill, shards_with_work
 from backfill_dagster.worker.planning import plan_backfill
 from benchmarks.measure import Figure
+from benchmarks.tiny_network import wait_for_description
 
 REPOS = 100
 ROUNDS = 2
@@ -34,7 +35,7 @@ def figures() -> Iterator[Figure]:
             stdout=subprocess.DEVNULL,
         )
         try:
-            said = _wait(folder / "localnet.json")
+            said = wait_for_description(folder / "localnet.json")
             for number in range(ROUNDS):
                 records, seconds = _round(folder / f"round{number}", said)
             yield Figure("backfill run, HTTP to committed Parquet", records, "records", seconds)
@@ -43,16 +44,7 @@ def figures() -> Iterator[Figure]:
             network.wait(10)
 
 
-def _wait(path: Path) -> dict[str, str]:
-    for _ in range(300):
-        if path.exists():
-            said: dict[str, str] = json.loads(path.read_bytes())
-            return said
-        time.sleep(0.1)
-    raise SystemExit("the local network did not start")
-
-
-def _round(folder: Path, said: dict[str, str]) -> tuple[int, float]:
+def _round(folder: Path, said: Mapping[str, Any]) -> tuple[int, float]:
     folder.mkdir()
     block = {
         "name": "bench",
