@@ -2,29 +2,15 @@
 
 from __future__ import annotations
 
-from rich.console import Console
-from rich.table import Table
+from itertools import chain
 
-from benchmarks import logs, repos, road
-from benchmarks.measure import Figure
+from benchmarks import dagster_sizes, logs, repos, road
+from benchmarks.table import print_table
 
 
 def main() -> None:
-    """Run them all and print the table."""
-    table = Table(title="benchmarks", title_justify="left", show_edge=False)
-    for name in ("what", "how much", "seconds", "a second"):
-        table.add_column(name, justify="left" if name == "what" else "right")
-    console = Console()
-    for module in (repos, logs, road):
-        for figure in module.figures():
-            console.print(f"… {figure.what}", style="dim")
-            _add(table, figure)
-    console.print(table)
-
-
-def _add(table: Table, figure: Figure) -> None:
-    rate = figure.amount / figure.seconds
-    table.add_row(figure.what, f"{figure.amount:,} {figure.unit}", f"{figure.seconds:.3f}", f"{rate:,.0f}")
+    """Run them all and print the table; the short ones first."""
+    print_table(chain.from_iterable(module.figures() for module in (repos, logs, road, dagster_sizes)))
 
 
 if __name__ == "__main__":
