@@ -123,10 +123,13 @@ def _drain(dagster: LocalDagster, backfill_id: str, count: int, deadline: float)
 
 
 def _runs(runs: list[RunTimes], launched_at: float) -> Iterator[Figure]:
+    if not runs:
+        raise SystemExit("no run of the partition backfill has succeeded")
     first, last = min(run.launched for run in runs), max(run.ended for run in runs)
-    yield Figure("its first runs drained, from its launch", len(runs), "runs", last - launched_at)
-    at_work = f"the same from the first run's launch, {mean_at_work(runs):.1f} at a time"
-    yield Figure(at_work, len(runs), "runs", last - first)
+    a_minute = f"{len(runs) / (last - launched_at) * 60:.0f} a minute"
+    yield Figure(f"its first runs drained, from its launch: {a_minute}", len(runs), "runs", last - launched_at)
+    at_work = f"{len(runs) / (last - first) * 60:.0f} a minute, {mean_at_work(runs):.1f} at a time"
+    yield Figure(f"the same from its first run on: {at_work}", len(runs), "runs", last - first)
     yield figure_of("overhead of a run: start to first op, last op to end", (run.overhead for run in runs), "< 3 s")
     yield figure_of("of that, start to first op", (run.first_op - run.started for run in runs))
     yield figure_of("of that, last op to end", (run.ended - run.last_op for run in runs))
