@@ -173,3 +173,10 @@ def test_verdicts() -> None:
 
 def test_nothing_tried_is_no_error() -> None:
     assert [one.passed for one in verdicts_of(ShardHealth(shard="a~0000", dids=0), 0.0)] == [True, True, True]
+
+
+def test_a_difference_while_somebody_is_at_work_is_not_judged() -> None:
+    health = ShardHealth(shard="a~0000", dids=1, drift=["one"], at_work="run 7 of study")
+    drift = verdicts_of(health, 0.0)[1]
+    assert (drift.passed, drift.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert (drift.description or "").startswith("not judged: run 7 of study is at work on the shard")

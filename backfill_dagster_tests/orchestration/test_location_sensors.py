@@ -107,6 +107,16 @@ def test_a_config_may_want_no_alerts(
     assert len(lines) == 1
 
 
+def test_runs_of_other_code_locations_are_left_to_them(
+    tmp_path: Path, instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All locations are watched, because runs that went round the queue are of none."""
+    write_yaml(tmp_path)
+    lines, skipped = alerted(tmp_path, failed_run(instance, "plan_theirs", breaks), instance, caplog)
+    assert lines == []
+    assert skipped.startswith("no backfill of this code location: plan_theirs failed")
+
+
 def test_whose_run_it_was() -> None:
     def of(job: str, assets: list[list[str]] | None = None) -> str | None:
         selection = frozenset(dg.AssetKey(path) for path in assets) if assets else None
@@ -161,6 +171,24 @@ def test_what_has_come_gone_and_changed_is_said(tmp_path: Path, instance: dg.Dag
     said = look(defs, instance).skip_message
     assert said == "d.yaml added, b.yaml changed, a.yaml removed: reload the code location"
     assert look(build_definitions(tmp_path), instance).skip_message == "all files are as they were loaded"
+
+
+def test_what_only_dagster_minds_stands_until_a_file_changes(
+    tmp_path: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: Any) -> dg.Definitions:
+        raise dg.DagsterInvalidDefinitionError("no way")
+
+    write_yaml(tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("backfill_dagster.orchestration.build._definitions", refuse)
+        defs = build_definitions(tmp_path)
+    first = look(defs, instance)
+    assert [(event.passed, event.description) for event in first.asset_events] == [
+        (False, "Dagster refuses it: no way")
+    ]
+    write_yaml(tmp_path, auto_launch=True)
+    assert look(defs, instance, first.cursor).asset_events[0].passed
 
 
 def test_the_check_of_a_broken_file_can_be_run_by_hand(tmp_path: Path, instance: dg.DagsterInstance) -> None:

@@ -85,6 +85,19 @@ def test_files(tmp_path: Path) -> None:
     assert count(snippets.did_list_sql(config)) == 1
 
 
+def test_files_without_a_header(tmp_path: Path) -> None:
+    (tmp_path / "dids.txt").write_text("did:plc:a\ndid:plc:b\n")
+    config = load_config(write_yaml(tmp_path, source={"type": "file", "path": str(tmp_path / "dids.txt")}))
+    assert duckdb.sql(snippets.did_list_sql(config)).fetchall() == [("did:plc:a",), ("did:plc:b",)]
+    (tmp_path / "dids.csv").write_text("1,did:plc:a\n2,did:plc:b\n")
+    source = {"type": "file", "path": str(tmp_path / "dids.csv"), "header": False, "column": "column1"}
+    config = load_config(write_yaml(tmp_path, source=source))
+    assert duckdb.sql(f"SELECT column1 FROM ({snippets.did_list_sql(config)})").fetchall() == [
+        ("did:plc:a",),
+        ("did:plc:b",),
+    ]
+
+
 def test_sources_of_other_kinds(tmp_path: Path) -> None:
     sqlite = {"type": "sqlite", "path": "/data/dids.sqlite", "query": "SELECT did FROM users"}
     assert snippets.did_list_sql(load_config(write_yaml(tmp_path, source=sqlite))) == (
@@ -92,6 +105,10 @@ def test_sources_of_other_kinds(tmp_path: Path) -> None:
     )
     s3 = {"type": "s3", "path": "s3://bucket/dids/*.parquet"}
     assert snippets.did_list_sql(load_config(write_yaml(tmp_path, source=s3))) == "FROM 's3://bucket/dids/*.parquet'"
+    query = s3 | {"query": "SELECT did FROM source WHERE cohort = 'a'"}
+    assert snippets.did_list_sql(load_config(write_yaml(tmp_path, source=query))) == (
+        "WITH source AS (FROM 's3://bucket/dids/*.parquet')\nSELECT did FROM source WHERE cohort = 'a'"
+    )
 
 
 def test_what_a_host_says_of_its_repos(tmp_path: Path) -> None:

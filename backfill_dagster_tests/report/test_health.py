@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,10 +11,12 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from backfill_dagster.ledger import Lease
 from backfill_dagster.model import HOST_DOWN, Outcome, RepoOutcome, Wanted
 from backfill_dagster.plan import PlanStore
 from backfill_dagster.report import health_markdown, shard_health
 from backfill_dagster.report.health import DRIFT_MAX, WORST_MAX, ShardHealth, is_failed
+from backfill_dagster.report.markdown import inert, table
 from backfill_dagster.scope import load_selection
 from backfill_dagster.state import BackfillState
 from backfill_dagster_tests.net.virtual_time import InstantTime
@@ -84,3 +87,65 @@ def test_the_tables_hold_what_a_stranger_wrote_in_one_line() -> None:
     assert len(rows) == WORST_MAX
     assert "<script>" not in text
     assert max(map(len, rows)) < 300
+
+
+def test_a_strangers_text_is_text_and_nothing_else() -> None:
+    text = (
+        "![pixel](https://evil.example/t.png) [log in](http://evil.example) www.evil.example <b>*`_#|\\ a&amp;b\nnext"
+    )
+    said = inert(text)
+    assert said == (
+        r"\!\[pixel\](https:\/\/evil.example/t.png) \[log in\](http:\/\/evil.example) www\.evil.example "
+        r"\<b\>\*\`\_\#\|\\ a\&amp;b next"
+    )
+    assert inert("plain words, 7 of 8: a-b@c.d/e") == "plain words, 7 of 8: a-b@c.d/e"
+    row = table(["a"], [[said]]).splitlines()[-1]
+    assert row == f"| {said} |", "not escaped twice"
+
+
+def test_a_look_in_a_run_reads_what_its_last_writer_has_made(state: BackfillState) -> None:
+    root = Path(str(state.config.state_path))
+    part = sorted((root / "records").glob("*/*.parquet"))[0]
+    part.chmod(0o644)
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    plan = PlanStore(state.store).read()
+    wanted = Wanted(load_selection(state.config).scope, plan.refresh)
+    assert any(part.name in line for line in shard_health(state, plan, only_shard(state), wanted, whole=False).drift)
+    # A later writer that makes no part: of the older ones the sizes are looked at.
+    log = state.log(only_shard(state))
+    log.seal(log.read(), epoch=log.read().epoch + 1, run_id="later")
+    assert shard_health(state, plan, only_shard(state), wanted, whole=False).drift == []
+    assert shard_health(state, plan, only_shard(state), wanted, whole=True).drift
+    part.write_bytes(data[:-1])
+    [said] = [
+        line for line in shard_health(state, plan, only_shard(state), wanted, whole=False).drift if part.name in line
+    ]
+    assert f"has {len(data) - 1} bytes, the log says {len(data)} bytes" in said
+    part.unlink()
+    [said] = [
+        line for line in shard_health(state, plan, only_shard(state), wanted, whole=False).drift if part.name in line
+    ]
+    assert "is not there" in said
+
+
+def about(part: Path, health: ShardHealth) -> list[str]:
+    return [line for line in health.drift if part.name in line]
+
+
+def test_who_is_at_work_is_said_beside_differences(state: BackfillState) -> None:
+    shard = only_shard(state)
+    assert health_of(state).at_work == ""
+    did = next(iter(state.ledger.seqs(shard)))
+    with sqlite3.connect(state.config.ledger_path) as connection:
+        connection.execute("DELETE FROM results WHERE did = ?", [did])
+    assert (len(health_of(state).drift), health_of(state).at_work) == (1, "")
+    lease = Lease.acquire(
+        state.ledger.leases, f"study/{shard}", owner="run 7 of study", run_id="7", lease_seconds=60, at_least_epoch=99
+    )
+    try:
+        assert health_of(state).at_work == "run 7 of study"
+    finally:
+        lease.release()
+    assert health_of(state).at_work == ""
