@@ -138,14 +138,14 @@ def verdicts_of(health: ShardHealth, max_error_rate: float) -> list[Verdict]:
             dg.AssetCheckSeverity.WARN,
             f"{health.failed:,} of {health.tried:,} DIDs that were tried failed: {health.error_rate:.1%}, "
             f"{max_error_rate:.1%} is allowed",
-            {**numbers(shares | {"failed": health.failed, "tried": health.tried}), **tables},
+            {**tables, **numbers(shares | {"failed": health.failed, "tried": health.tried})},
         ),
         Verdict(
             DRIFT,
             not health.drift,
             dg.AssetCheckSeverity.WARN if health.at_work else dg.AssetCheckSeverity.ERROR,
             _drift_text(health),
-            {**numbers({"differences_found": len(health.drift)}), **drift_list, **tables},
+            {**drift_list, **tables, **numbers({"differences_found": len(health.drift)})},
         ),
         Verdict(
             UNACCOUNTED,
@@ -154,7 +154,7 @@ def verdicts_of(health: ShardHealth, max_error_rate: float) -> list[Verdict]:
             f"{missing:,} of {health.dids:,} DIDs have no ledger item yet: run the partition again"
             if missing
             else f"each of {health.dids:,} DIDs has its ledger item",
-            {**numbers({"unaccounted": missing, "dids": health.dids}), **tables},
+            {**tables, **numbers({"unaccounted": missing, "dids": health.dids})},
         ),
     ]
 

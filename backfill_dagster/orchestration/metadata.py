@@ -24,15 +24,13 @@ Metadata = Mapping[str, dg.MetadataValue]
 def records_metadata(result: ShardResult, entry: str) -> Metadata:
     """Of one entry of `record_types` in one shard: its live rows, then the run's numbers."""
     rows = sum(result.rows[one] for one in record_types_of(entry, list(result.rows)))
-    return numbers({ROW_COUNT: rows} | shard_numbers(result)) | {"summary": dg.MetadataValue.md(shard_text(result))}
+    return _summed_up(shard_text(result), {ROW_COUNT: rows} | shard_numbers(result))
 
 
 def outcomes_metadata(result: ShardResult) -> Metadata:
     """Of one shard's ledger items: how many of each outcome, then the run's numbers."""
     outcomes = {f"outcome_{outcome.value}": result.outcomes.get(outcome, 0) for outcome in Outcome}
-    return numbers({ROW_COUNT: result.dids} | outcomes | shard_numbers(result)) | {
-        "summary": dg.MetadataValue.md(shard_text(result))
-    }
+    return _summed_up(shard_text(result), {ROW_COUNT: result.dids} | shard_numbers(result) | outcomes)
 
 
 def shard_numbers(result: ShardResult) -> dict[str, int | float]:
@@ -97,7 +95,7 @@ def plan_metadata(result: PlanResult) -> Metadata:
         "refresh": plan.refresh,
     }
     cost = {f"estimate_{name}": value for name, value in result.estimate.to_json().items()}
-    return numbers(counted | cost) | {"summary": dg.MetadataValue.md(plan_text(result))}
+    return _summed_up(plan_text(result), counted | cost)
 
 
 def source_metadata(result: PlanResult) -> Metadata:
@@ -145,7 +143,12 @@ def coverage_metadata(coverage: Coverage, paths: Mapping[str, str]) -> Metadata:
         "repo_bytes": coverage.repo_bytes,
     } | {f"outcome_{outcome.value}": coverage.outcomes.get(outcome, 0) for outcome in Outcome}
     where: Metadata = {label: dg.MetadataValue.path(path) for label, path in paths.items()}
-    return {**numbers(counted), **where, "summary": dg.MetadataValue.md(render_markdown(coverage))}
+    return {**_summed_up(render_markdown(coverage), counted), **where}
+
+
+def _summed_up(text: str, values: Mapping[str, int | float]) -> Metadata:
+    """The Markdown first, as a person reads from the top; the numbers are for the plots."""
+    return {"summary": dg.MetadataValue.md(text), **numbers(values)}
 
 
 def numbers(values: Mapping[str, int | float]) -> dict[str, dg.MetadataValue]:
