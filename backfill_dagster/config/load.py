@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -81,19 +82,27 @@ def _load(path: Path, environ: Mapping[str, str] | None) -> LoadedConfig:
 
 
 def _without_clashes(loaded: list[LoadedConfig]) -> list[LoadedConfig]:
-    result = []
+    by_name, by_state = defaultdict[str, list[Path]](list), defaultdict[str, list[Path]](list)
     for item in loaded:
-        clashes = []
-        for other in loaded:
-            if item.config is None or other.config is None or item is other:
-                continue
-            if item.config.name == other.config.name:
-                clashes.append(f"backfill.name is the same as in {other.path}; each backfill needs its own")
-            if _state_identity(item.config) == _state_identity(other.config):
-                clashes.append(f"backfill.state.path is the same as in {other.path}; each backfill needs its own")
-        error = ConfigError(f"{item.path}: {'; '.join(clashes)}")
-        result.append(replace(item, config=None, error=error) if clashes else item)
-    return result
+        if item.config is not None:
+            by_name[item.config.name].append(item.path)
+            by_state[_state_identity(item.config)].append(item.path)
+    same_name, same_state = _others(by_name), _others(by_state)
+    return [_with_clashes(item, same_name.get(item.path, []), same_state.get(item.path, [])) for item in loaded]
+
+
+def _others(groups: Mapping[str, list[Path]]) -> dict[Path, list[Path]]:
+    """File -> the other files of its group."""
+    return {path: [other for other in paths if other != path] for paths in groups.values() for path in paths}
+
+
+def _with_clashes(item: LoadedConfig, same_name: list[Path], same_state: list[Path]) -> LoadedConfig:
+    clashes = [
+        *(f"backfill.name is the same as in {other}; each backfill needs its own" for other in same_name),
+        *(f"backfill.state.path is the same as in {other}; each backfill needs its own" for other in same_state),
+    ]
+    error = ConfigError(f"{item.path}: {'; '.join(clashes)}")
+    return replace(item, config=None, error=error) if clashes else item
 
 
 def _state_identity(config: BackfillConfig) -> str:

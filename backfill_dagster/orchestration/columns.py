@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import cache
 
 import dagster as dg
 
@@ -52,6 +53,7 @@ def record_types_of(entry: str, record_types: list[str]) -> list[str]:
     return [one for one in record_types if _takes(entry, _COLLECTIONS.get(one, one))]
 
 
+@cache
 def records_schema(entry: str, raw: Raw) -> dg.TableSchema:
     """Columns of an entry's Parquet; for a wildcard those that every type has."""
     columns = column_descriptions(SHORT_NAMES.get(entry, entry), raw)
