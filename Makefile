@@ -38,6 +38,11 @@ test-reference: setup  ## conformance against the reference PDS (needs npm packa
 	tools/reference_pds/install
 	BACKFILL_REFERENCE_PDS=1 $(BIN)/python -m pytest backfill_dagster_tests/reference $(PYTEST_ARGS)
 
+.PHONY: screenshots
+screenshots: setup  ## the pictures of docs/images/, taken anew in a real browser (needs chromium)
+	BACKFILL_TESTS_MUST_NOT_SKIP=1 BACKFILL_SCREENSHOTS=docs/images $(BIN)/python -m pytest \
+		backfill_dagster_tests/live/test_browser.py $(PYTEST_ARGS)
+
 .PHONY: torture
 torture: setup  ## every crash point with every accident, every zombie, 500 kills, long histories (an hour or so)
 	BACKFILL_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist load backfill_dagster_tests/torture \
