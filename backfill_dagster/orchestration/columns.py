@@ -12,7 +12,7 @@ from backfill_dagster.records.schema import SHORT_NAMES, Raw, column_description
 
 LEDGER_COLUMNS = (
     ("backfill", "string", "name of the backfill"),
-    ("shard", "string", "partition key <host>~<NNNN> of the DID's current shard"),
+    ("shard", "string", "partition key of the DID's current shard: its host and a number, as in pds.example~0000"),
     ("did", "string", "the DID"),
     ("seq", "int", "entry of the shard's log that says so"),
     ("outcome", "string", "what became of the DID, one of a closed list"),

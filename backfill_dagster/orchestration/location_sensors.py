@@ -91,8 +91,7 @@ def coverage_reports(configs: Sequence[BackfillConfig]) -> list[dg.AutomationCon
             target=dg.AssetSelection.assets(*reports),
             default_status=dg.DefaultSensorStatus.RUNNING,
             minimum_interval_seconds=REPORTS_SECONDS,
-            description="Writes each coverage report anew after its shards or its plan have changed, every ten minutes "
-            "at most.",
+            description="Writes each coverage report anew after one of its shards has, every ten minutes at most.",
         )
     ]
 

@@ -23,8 +23,8 @@ Metadata = Mapping[str, dg.MetadataValue]
 
 def records_metadata(result: ShardResult, entry: str) -> Metadata:
     """Of one entry of `record_types` in one shard: its live rows, then the run's numbers."""
-    rows = sum(result.rows[one] for one in record_types_of(entry, list(result.rows)))
-    return _summed_up(shard_text(result), {ROW_COUNT: rows} | shard_numbers(result))
+    own = {one: result.rows[one] for one in record_types_of(entry, list(result.rows))}
+    return _summed_up(shard_text(result, own), {ROW_COUNT: sum(own.values())} | shard_numbers(result))
 
 
 def outcomes_metadata(result: ShardResult) -> Metadata:
@@ -56,24 +56,28 @@ def shard_numbers(result: ShardResult) -> dict[str, int | float]:
     }
 
 
-def shard_text(result: ShardResult) -> str:
-    """A shard in Markdown: a headline, outcomes, live rows."""
+def shard_text(result: ShardResult, rows: Mapping[str, int] | None = None) -> str:
+    """A shard in Markdown: a headline, live rows, outcomes.
+
+    Args:
+        result: of the shard.
+        rows: record type -> live rows to speak of; default: all of the shard's.
+    """
     run = result.numbers
     headline = (
         f"**{result.shard}**: {run.dids_done:,} of {run.dids_total:,} pending DIDs done in {run.seconds:,.1f} s, "
-        f"{run.records_total:,} records written, {run.bytes_fetched:,} bytes in {run.requests:,} requests; "
+        f"{run.records_total:,} records of all types written; {run.bytes_fetched:,} bytes, {run.requests:,} requests; "
         f"{result.left:,} DIDs left to retry"
     )
     parts = [headline]
     if result.stopped:
         parts.append(f"Stopped early: {inert(result.stopped)}")
-    parts.append(
-        table(
-            ("outcome", "DIDs"),
-            [(one.value, f"{result.outcomes[one]:,}") for one in Outcome if result.outcomes.get(one)],
-        )
-    )
-    parts.append(table(("record type", "live rows"), [(one, f"{rows:,}") for one, rows in sorted(result.rows.items())]))
+    shown = sorted((result.rows if rows is None else rows).items())
+    parts.append(table(("record type", "live rows"), [(one, f"{count:,}") for one, count in shown]))
+    # Two tables one below the other look like one.
+    parts.append("Outcomes of the shard's DIDs:")
+    outcomes = [(one.value, f"{result.outcomes[one]:,}") for one in Outcome if result.outcomes.get(one)]
+    parts.append(table(("outcome", "DIDs"), outcomes))
     return "\n\n".join(parts)
 
 

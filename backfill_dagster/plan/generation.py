@@ -30,7 +30,7 @@ ROW_GROUP_ROWS = 100_000
 
 _COLUMNS = {
     "did": "the DID, or the source's text when it isn't one",
-    "shard": "partition key <host>~<NNNN>, or _unroutable",
+    "shard": "partition key (host and number, as in pds.example~0000), or _unroutable",
     "pds_endpoint": "origin of the PDS, empty when unroutable",
     "handle": "from the DID document, unverified",
     "signing_key": "did:key of the #atproto key, empty when there is none",

@@ -53,7 +53,7 @@ class ColumnDescription(NamedTuple):
 
 
 _COMMON = (
-    Column("uri", pa.string(), "AT URI of the record: at://<author>/<collection>/<rkey>", required=True),
+    Column("uri", pa.string(), "AT URI of the record: at://author/collection/rkey", required=True),
     Column("cid", pa.string(), "CID of the record's block, base32", required=True),
     Column("author", pa.string(), "DID of the repo that holds the record", required=True),
     Column("collection", pa.string(), "NSID of the collection", required=True),

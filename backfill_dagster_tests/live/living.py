@@ -52,6 +52,7 @@ class LiveDagster:
         wanted["processing"] = {"shard_size": 3, "lease_seconds": 2} | wanted.get("processing", {})
         with self._loading:
             path = write_config(self.configs, net.network.plc_url, net.network.dids, name=name, **wanted)
+            (self.configs / "workspace.yaml").unlink()  # a project's root would have one, a folder of configs has not
             self.reload()
         return Backfill(self, name, path, net)
 

@@ -257,7 +257,7 @@ def test_a_report_follows_its_shards_every_ten_minutes(reports: ReportClock) -> 
     assert not reports.asks("12:25:00")
     assert reports.asks("12:30:10")
     reports.done("12:30:20", "coverage_report")
-    reports.done("12:32:00", "shard_plan")
+    reports.done("12:32:00", "app_bsky_feed_post", "a~0000")
     assert not reports.asks("12:32:10")
     assert reports.asks("12:40:10")
 

@@ -75,11 +75,17 @@ def test_a_run_of_no_time_divides_by_nothing() -> None:
 
 def test_the_summary_is_a_headline_and_tables() -> None:
     text = shard_text(RESULT)
-    assert text.startswith("**a.example~0000**: 10 of 12 pending DIDs done in 4.0 s, 90 records written")
+    assert text.startswith("**a.example~0000**: 10 of 12 pending DIDs done in 4.0 s, 90 records of all types written")
     assert "Stopped early: the host stopped answering" in text
     assert "| deactivated | 2 |" in text
     assert "| reply | 30 |" in text
     assert "moved" not in text
+
+
+def test_a_records_asset_speaks_of_its_own_rows() -> None:
+    text = str(records_metadata(RESULT, "app.bsky.graph.*")["summary"].value)
+    assert "| follow | 3 |" in text
+    assert "reply" not in text
 
 
 def test_a_dead_host_says_when_to_try_again() -> None:
