@@ -37,16 +37,18 @@ def run_failed(configs: Sequence[BackfillConfig]) -> dg.SensorDefinition:
         description="Says which run failed and why, once nothing starts it again by itself. Not for configs with "
         "`monitoring.alert_on_failure: false`.",
     )
-    def on_failure(context: dg.RunFailureSensorContext) -> dg.SkipReason | None:
-        if is_retried(context.dagster_run):
-            return dg.SkipReason(f"run {context.dagster_run.run_id} is started again by itself")
-        alert = run_alert(context.dagster_run, context.failure_event.message or "", context.get_step_failure_events())
-        if alert.backfill not in ours:
-            return dg.SkipReason(f"no backfill of this code location: {alert.text}")
-        if not ours[alert.backfill]:
-            return dg.SkipReason(f"{alert.backfill} wants no alerts (monitoring.alert_on_failure): {alert.text}")
-        _logger.error("%s", alert.text, extra={"fields": {"alert": RUN_FAILED, "run_id": alert.run_id}})
-        return None
+    def on_failure(context: dg.RunFailureSensorContext) -> None:
+        # No SkipReason: a tick is about several runs, and Dagster takes none beside another run's alert.
+        run = context.dagster_run
+        alert = run_alert(run, context.failure_event.message or "", context.get_step_failure_events())
+        if is_retried(run):
+            _logger.info("no alert, it is started again by itself: %s", alert.text)
+        elif alert.backfill not in ours:
+            _logger.info("no alert, it is no backfill of this code location: %s", alert.text)
+        elif not ours[alert.backfill]:
+            _logger.info("no alert, monitoring.alert_on_failure is false: %s", alert.text)
+        else:
+            _logger.error("%s", alert.text, extra={"fields": {"alert": RUN_FAILED, "run_id": alert.run_id}})
 
     return on_failure
 

@@ -14,7 +14,7 @@ from backfill_dagster_tests.orchestration.network import threaded_network
 pytestmark = [pytest.mark.live, pytest.mark.timeout(600)]
 
 OPTIONS = LocalnetOptions(hosts=3, repos=9, median_records=10, max_records=30, states={})
-WIDE = LocalnetOptions(hosts=6, repos=12, median_records=10, max_records=30, states={})
+WIDE = LocalnetOptions(hosts=9, repos=27, median_records=10, max_records=30, states={})
 SLOW = {"requests_per_second": 1, "concurrent_requests": 1}
 """Three DIDs at one a second: runs that are long enough to meet each other."""
 
@@ -51,7 +51,7 @@ def test_no_more_at_once_than_each_allows(came: Came) -> None:
 
 
 def test_who_comes_after_a_long_queue_need_not_wait_for_its_end(came: Came) -> None:
-    """Six shards of one config are queued first, and the local instance has four places for shards."""
+    """Nine shards of one config are queued first, and the local instance has four places for shards."""
     last_of_wide = max(run.started_at or 0 for run in came.wide)
     assert min(run.started_at or 0 for run in came.narrow) < last_of_wide
     assert (came.plan.started_at or 0) < last_of_wide

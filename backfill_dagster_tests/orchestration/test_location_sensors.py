@@ -45,7 +45,7 @@ def failed_run(instance: dg.DagsterInstance, job: str, op: dg.OpDefinition, **ta
 def alerted(
     folder: Path, result: Any, instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture
 ) -> tuple[list[str], str]:
-    """The alert's lines, and the reason to skip if there is one."""
+    """The alert's lines, and why there is none."""
     repository = build_definitions(folder).get_repository_def()
     sensor = repository.get_sensor_def("run_failed")
     run = instance.get_run_by_id(result.run_id)
@@ -57,10 +57,18 @@ def alerted(
         dagster_event=next(event for event in result.all_events if event.is_job_failure),
     ).for_run_failure()
     caplog.clear()
-    with caplog.at_level(logging.ERROR, "backfill_dagster.orchestration.location_sensors"):
-        skipped = sensor(context)
-    lines = [record.getMessage() for record in caplog.records if "location_sensors" in record.name]
-    return lines, getattr(skipped, "skip_message", "")
+    with caplog.at_level(logging.INFO, "backfill_dagster.orchestration.location_sensors"):
+        sensor(context)
+    return alerts_in(caplog), "\n".join(said(caplog, logging.INFO))
+
+
+def said(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    ours = [record for record in caplog.records if "location_sensors" in record.name]
+    return [record.getMessage() for record in ours if record.levelno == level]
+
+
+def alerts_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return said(caplog, logging.ERROR)
 
 
 def test_a_failed_run_is_said_in_one_line(
@@ -92,7 +100,31 @@ def test_an_attempt_that_is_started_again_alerts_nobody(
     result = failed_run(instance, "plan_study", breaks, **{"dagster/will_retry": said})
     lines, skipped = alerted(tmp_path, result, instance, caplog)
     assert bool(lines) is is_alerted
-    assert ("is started again by itself" in skipped) is not is_alerted
+    assert ("it is started again by itself" in skipped) is not is_alerted
+
+
+def test_one_tick_is_about_several_runs(
+    tmp_path: Path, instance: dg.DagsterInstance, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some are alerted and some are not; an error here would bring the first alert again and again, for ever."""
+    write_yaml(tmp_path)
+    repository = build_definitions(tmp_path).get_repository_def()
+    sensor, cursor = repository.get_sensor_def("run_failed"), None
+
+    def ticked() -> None:
+        nonlocal cursor
+        with dg.build_sensor_context(instance=instance, cursor=cursor, repository_def=repository) as context:
+            cursor = sensor.evaluate_tick(context).cursor
+
+    ticked()  # the first one only remembers where it begins
+    failed_run(instance, "plan_study", breaks)
+    failed_run(instance, "backfill_study", breaks, **{"dagster/will_retry": "true"})
+    failed_run(instance, "report_study", breaks)
+    monkeypatch.setenv("DAGSTER_RUN_STATUS_SENSOR_PROCESS_LIMIT", "100")
+    with caplog.at_level(logging.INFO, "backfill_dagster.orchestration.location_sensors"):
+        ticked()
+        ticked()
+    assert [line.split()[0] for line in alerts_in(caplog)] == ["plan_study", "report_study"]
 
 
 def test_a_config_may_want_no_alerts(
@@ -102,7 +134,7 @@ def test_a_config_may_want_no_alerts(
     write_yaml(tmp_path, "other.yaml", name="other")
     lines, skipped = alerted(tmp_path, failed_run(instance, "report_study", breaks), instance, caplog)
     assert lines == []
-    assert "study wants no alerts" in skipped
+    assert "monitoring.alert_on_failure is false: report_study failed" in skipped
     lines, _ = alerted(tmp_path, failed_run(instance, "report_other", breaks), instance, caplog)
     assert len(lines) == 1
 
@@ -114,7 +146,7 @@ def test_runs_of_other_code_locations_are_left_to_them(
     write_yaml(tmp_path)
     lines, skipped = alerted(tmp_path, failed_run(instance, "plan_theirs", breaks), instance, caplog)
     assert lines == []
-    assert skipped.startswith("no backfill of this code location: plan_theirs failed")
+    assert "it is no backfill of this code location: plan_theirs failed" in skipped
 
 
 def test_whose_run_it_was() -> None:
