@@ -154,7 +154,7 @@ def coverage_report(config: BackfillConfig) -> dg.AssetsDefinition:
 
     @dg.asset(
         key=[name, names.COVERAGE_REPORT],
-        deps=[dg.AssetKey([name, asset]) for asset in _shard_outs(config)],
+        deps=[[name, asset] for asset in names.shard_assets(config.record_types)],
         group_name=name,
         owners=OWNERS,
         kinds={"html", "json"},

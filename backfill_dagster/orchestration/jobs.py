@@ -28,7 +28,7 @@ class BackfillJobs:
 def backfill_jobs(config: BackfillConfig) -> BackfillJobs:
     """Define them."""
     name = config.name
-    shard_assets = [*map(names.records_asset, config.record_types), names.REPO_OUTCOMES]
+    shard_assets = names.shard_assets(config.record_types)
     return BackfillJobs(
         plan=dg.define_asset_job(
             names.plan_job(name),

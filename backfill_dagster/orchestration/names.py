@@ -6,6 +6,8 @@ the history of an instance hang on them.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from backfill_dagster.config.record_types import asset_name
 
 NAME_TAG = "backfill/name"
@@ -103,6 +105,11 @@ def records_asset(entry: str) -> str:
     'app_bsky_graph_all'
     """
     return asset_name(entry)
+
+
+def shard_assets(record_types: Iterable[str]) -> list[str]:
+    """Names of a shard's assets: one per entry of `record_types`, and the outcomes."""
+    return [*map(records_asset, record_types), REPO_OUTCOMES]
 
 
 def backfill_of_job(job: str) -> str | None:

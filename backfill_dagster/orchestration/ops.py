@@ -68,7 +68,7 @@ def load_shard_op(name: str) -> dg.OpDefinition:
 def fetch_repos_op(config: BackfillConfig) -> dg.OpDefinition:
     """The op that fetches a shard's pending repos and commits them; an output for each of the shard's assets."""
     name = config.name
-    outputs = [*map(names.records_asset, config.record_types), names.REPO_OUTCOMES]
+    outputs = names.shard_assets(config.record_types)
 
     @dg.op(
         name=f"{name}__fetch_repos",
