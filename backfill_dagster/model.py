@@ -94,6 +94,11 @@ class Shard:
         """The partition key."""
         return f"{self.host}~{self.number:04d}"
 
+    @property
+    def turn(self) -> tuple[int, str]:
+        """Its place where hosts go by turns: the first shard of each host, then the second of each."""
+        return self.number, self.host
+
     @classmethod
     def parse(cls, key: str) -> Shard:
         """Read a partition key back; ValueError when it isn't one."""

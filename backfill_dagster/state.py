@@ -41,6 +41,10 @@ class BackfillState:
         """The shard's log."""
         return ShardLog(self.store, shard, nonce=self.effects.new_id)
 
+    def lease_name(self, shard: str) -> str:
+        """What the shard's lease is called in the ledger's table."""
+        return f"{self.config.name}/{shard}"
+
     def whole_fold(self, shard: str) -> Fold:
         """The shard's log so far, for whoever is going to write: an index can't know more than what it indexes.
 

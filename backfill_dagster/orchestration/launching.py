@@ -68,8 +68,7 @@ class Launch:
 
 def turn(key: str) -> tuple[int, str]:
     """A partition's place in launching order: the first shard of each host, then the second of each."""
-    shard = Shard.parse(key)
-    return shard.number, shard.host
+    return Shard.parse(key).turn
 
 
 def find_launch(
@@ -98,8 +97,9 @@ def find_launch(
     at_work, waiting = keys_in_hand(instance, name)
     hosts = resting_hosts(instance, name, state.effects.now_text())
     in_hand = at_work | waiting
-    resting = tuple(key for key in unsettled if key not in in_hand and Shard.parse(key).host in hosts)
-    free = [key for key in unsettled if key not in in_hand and key not in set(resting)]
+    in_nobodys = [key for key in unsettled if key not in in_hand]
+    resting = tuple(key for key in in_nobodys if Shard.parse(key).host in hosts)
+    free = [key for key in in_nobodys if Shard.parse(key).host not in hosts]
     ready: list[str] = []
     looked = 0
     until = state.effects.monotonic() + seconds

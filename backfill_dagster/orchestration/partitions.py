@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from operator import attrgetter
 from pathlib import Path
 
 import dagster as dg
@@ -39,7 +40,7 @@ def register_partitions(instance: dg.DagsterInstance, name: str, keys: Iterable[
     """
     # A partition backfill goes by the order of registration: hosts by turns, since a host has one run at a time.
     shards = {Shard.parse(key) for key in keys if key != UNROUTABLE_SHARD}
-    wanted = sorted(shards, key=lambda shard: (shard.number, shard.host))
+    wanted = sorted(shards, key=attrgetter("turn"))
     for tries_left in reversed(range(REGISTER_TRIES_MAX)):
         known = set(instance.get_dynamic_partitions(names.partitions(name)))
         new = [shard.key for shard in wanted if shard.key not in known]

@@ -98,7 +98,7 @@ def shard_health(state: BackfillState, plan: Plan, shard: str, wanted: Wanted, *
 
 def _at_work(state: BackfillState, shard: str, began: int) -> str:
     """Who works on the shard, or has since entry `began` of its log: whoever reads meanwhile sees half of a commit."""
-    lease = state.ledger.leases.read(f"{state.config.name}/{shard}")
+    lease = state.ledger.leases.read(state.lease_name(shard))
     if lease is not None and not lease.released:
         return lease.owner_text
     return "another run" if state.log(shard).last_seq() != began else ""

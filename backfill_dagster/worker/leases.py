@@ -108,5 +108,5 @@ async def held_leases(
 
     async with AsyncExitStack() as stack:
         host_lease = None if host is None else await take(state.host_leases, host, 0)
-        shard_lease = await take(state.ledger.leases, f"{state.config.name}/{shard}", at_least_epoch)
+        shard_lease = await take(state.ledger.leases, state.lease_name(shard), at_least_epoch)
         yield HeldLeases(shard_lease, host_lease)
