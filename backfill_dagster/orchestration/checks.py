@@ -8,6 +8,7 @@ They run as the last step of a shard run, by hand from the catalog, and inside a
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -49,6 +50,21 @@ class Verdict:
     description: str
     metadata: Metadata
 
+    def fields(self, name: str) -> dict[str, Any]:
+        """What both of Dagster's forms of a check's result take.
+
+        Args:
+            name: of the backfill.
+        """
+        return {
+            "asset_key": dg.AssetKey([name, names.REPO_OUTCOMES]),
+            "check_name": self.check,
+            "passed": self.passed,
+            "severity": self.severity,
+            "description": self.description,
+            "metadata": self.metadata,
+        }
+
 
 def shard_checks(config: BackfillConfig) -> dg.AssetChecksDefinition:
     """The checks of `repo_outcomes`, one result of each per partition."""
@@ -70,14 +86,7 @@ def shard_checks(config: BackfillConfig) -> dg.AssetChecksDefinition:
             verdicts = judge_shard(backfill, state, context.partition_key, whole=only_checks(context.run))
         for verdict in verdicts:
             if verdict.check in wanted:
-                yield dg.AssetCheckResult(
-                    asset_key=[name, names.REPO_OUTCOMES],
-                    check_name=verdict.check,
-                    passed=verdict.passed,
-                    severity=verdict.severity,
-                    description=verdict.description,
-                    metadata=verdict.metadata,
-                )
+                yield dg.AssetCheckResult(**verdict.fields(name))
 
     return check_shard
 
@@ -87,13 +96,7 @@ def record_verdicts(context: dg.OpExecutionContext, name: str, verdicts: list[Ve
     for verdict in verdicts:
         context.log_event(
             dg.AssetCheckEvaluation(  # type: ignore[arg-type]  # taken, says its code; its annotation doesn't
-                asset_key=dg.AssetKey([name, names.REPO_OUTCOMES]),
-                check_name=verdict.check,
-                passed=verdict.passed,
-                severity=verdict.severity,
-                description=verdict.description,
-                metadata=verdict.metadata,
-                partition=context.partition_key,
+                **verdict.fields(name), partition=context.partition_key
             )
         )
 

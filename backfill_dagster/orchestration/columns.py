@@ -7,8 +7,9 @@ from functools import cache
 
 import dagster as dg
 
+from backfill_dagster.config.record_types import takes
 from backfill_dagster.plan.generation import SCHEMA as PLAN_COLUMNS
-from backfill_dagster.records.schema import SHORT_NAMES, Raw, column_descriptions
+from backfill_dagster.records.schema import SHORT_NAMES, Raw, collection_of, column_descriptions
 
 LEDGER_COLUMNS = (
     ("backfill", "string", "name of the backfill"),
@@ -50,7 +51,7 @@ def record_types_of(entry: str, record_types: list[str]) -> list[str]:
 
     `app.bsky.feed.post` takes `post` and `reply`.
     """
-    return [one for one in record_types if _takes(entry, _COLLECTIONS.get(one, one))]
+    return [one for one in record_types if takes(entry, collection_of(one))]
 
 
 @cache
@@ -114,11 +115,3 @@ def coverage_schema() -> dg.TableSchema:
 def _schema(columns: Iterable[tuple[str, str, str]]) -> dg.TableSchema:
     """A schema from (name, type, meaning)."""
     return dg.TableSchema(columns=[dg.TableColumn(name, kind, description=text) for name, kind, text in columns])
-
-
-_COLLECTIONS = {short: collection for collection, short in SHORT_NAMES.items()}
-_COLLECTIONS["reply"] = next(collection for collection, short in SHORT_NAMES.items() if short == "post")
-
-
-def _takes(entry: str, collection: str) -> bool:
-    return collection.startswith(entry[:-1]) if entry.endswith(".*") else collection == entry
