@@ -7,6 +7,15 @@ from typing import Any
 
 import pytest
 
+from backfill_dagster_tests.aws.servers import (  # noqa: F401 - fixtures
+    aws_environ,
+    bucket,
+    dynalite,
+    ministack,
+    moto,
+    no_backoff,
+)
+
 LIVE = "backfill_dagster_tests/live/"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import BinaryIO, Protocol, TypeAlias
+from typing import Any, BinaryIO, Protocol, TypeAlias
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -96,4 +96,17 @@ class ObjectStore(Protocol):
 
     def path(self, key: str) -> str:
         """Path or URI of the published object, whether it is there or not."""
+        ...
+
+    def open_input(self, key: str) -> Any:
+        """A live part where it can be read now (as `find`), opened for random reading: pyarrow's NativeFile.
+
+        Raises:
+            ObjectMissingError: it is in neither place.
+            OSError: as pyarrow says it.
+        """
+        ...
+
+    def duckdb_filesystem(self) -> Any:
+        """The fsspec file system that DuckDB has to be given to read `path` and `find`; None: it needs none."""
         ...

@@ -11,7 +11,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
+
+import pyarrow as pa
 
 from backfill_dagster.errors import ObjectMissingError, StateError
 from backfill_dagster.store.base import Listing
@@ -165,6 +167,13 @@ class LocalStore:
     def path(self, key: str) -> str:
         """Path that the key has once it is published."""
         return str(self._at(key))
+
+    def open_input(self, key: str) -> Any:
+        """The file, published or staged, opened by pyarrow."""
+        return pa.OSFile(self.find(key))
+
+    def duckdb_filesystem(self) -> None:
+        """DuckDB reads local files by itself."""
 
     def _at(self, key: str) -> Path:
         return self._root / check_key(key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backfill_dagster.errors import UsageError
+from backfill_dagster.aws import AwsPlace
 from backfill_dagster.store.base import ObjectStore
 from backfill_dagster.store.local import LocalStore
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 def open_store(config: BackfillConfig) -> ObjectStore:
-    """The store under the config's `state.path`. Touches no disk yet.
-
-    Raises:
-        UsageError: a kind of store that this version doesn't have.
-    """
+    """The store under the config's `state.path`. Touches no disk and asks no server yet."""
     root = config.state_path
     if isinstance(root, Path):
         return LocalStore(root)
-    raise UsageError(f"state.path {root}: only local folders are available in this version")
+    # Imported here: what it needs takes a while to import, and most states are folders.
+    from backfill_dagster.store.s3 import S3Store
+
+    bucket, _, prefix = root.removeprefix("s3://").partition("/")
+    return S3Store(bucket, prefix.strip("/"), AwsPlace(config.state.region, config.state.endpoint_url))

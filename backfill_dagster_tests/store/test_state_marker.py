@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from backfill_dagster.errors import StateError, UsageError
+from backfill_dagster.errors import StateError
 from backfill_dagster.store import LocalStore, StateMarker, check_put_if_absent, ensure_state, open_store, read_state
 
 
@@ -93,7 +93,8 @@ def test_a_store_that_ignores_put_if_absent_is_refused(tmp_path: Path) -> None:
     assert store.list("") == []
 
 
-def test_open_store_knows_local_folders_only(tmp_path: Path) -> None:
+def test_open_store(tmp_path: Path) -> None:
+    state = SimpleNamespace(region=None, endpoint_url=None)
     assert open_store(cast(Any, SimpleNamespace(state_path=tmp_path))).uri == str(tmp_path)
-    with pytest.raises(UsageError, match="s3://bucket/x: only local folders"):
-        open_store(cast(Any, SimpleNamespace(state_path="s3://bucket/x")))
+    for path in ("s3://bucket/x/y", "s3://bucket"):
+        assert open_store(cast(Any, SimpleNamespace(state_path=path, state=state))).uri == path

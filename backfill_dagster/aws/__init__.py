@@ -1,0 +1,6 @@
+"""AWS clients by its ordinary configuration, and what their errors mean for a person."""
+
+from backfill_dagster.aws.clients import AwsPlace, AwsService, aws_client
+from backfill_dagster.aws.problems import AwsError, aws_errors, error_code, problem_text
+
+__all__ = ["AwsError", "AwsPlace", "AwsService", "aws_client", "aws_errors", "error_code", "problem_text"]

@@ -1,0 +1,116 @@
+"""What boto3's errors mean for a person: one line with what was tried, what went wrong and the remedy.
+
+The caller says what it was doing and which error of the tree it becomes. Texts of AWS never carry a secret; what a
+stranger's server says is cut and put on one line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from backfill_dagster.errors import BackfillError, StateError
+
+_SAID_MAX = 300
+
+_CREDENTIALS = "see AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the role of this machine"
+_DENIED = "deploy/aws/ has a policy with what is needed: see that it is attached, or whose credentials these are"
+_LATER = "the service is busy: start again later, with fewer runs at a time or more capacity"
+_REGION = "set the region that it is in"
+
+_REMEDIES = {
+    "AccessDenied": _DENIED,
+    "AccessDeniedException": _DENIED,
+    "AllAccessDisabled": _DENIED,
+    "403": _DENIED,
+    "InvalidAccessKeyId": f"the access key is unknown there: {_CREDENTIALS}",
+    "UnrecognizedClientException": f"the access key is unknown there: {_CREDENTIALS}",
+    "SignatureDoesNotMatch": f"the secret key is not that of the access key: {_CREDENTIALS}",
+    "InvalidSignatureException": f"the secret key is not that of the access key: {_CREDENTIALS}",
+    "ExpiredToken": "the credentials have expired: log in again",
+    "ExpiredTokenException": "the credentials have expired: log in again",
+    "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
+    "NoSuchBucket": "create the bucket, or correct its name",
+    "NoSuchKey": "see that the object is there, or correct its key",
+    "404": "see that bucket and object are there, or correct the address",
+    "PermanentRedirect": _REGION,
+    "AuthorizationHeaderMalformed": _REGION,
+    "IllegalLocationConstraintException": _REGION,
+    "301": _REGION,
+    "SlowDown": _LATER,
+    "503": _LATER,
+    "ThrottlingException": _LATER,
+    "RequestLimitExceeded": _LATER,
+    "ProvisionedThroughputExceededException": _LATER,
+    "ResourceNotFoundException": "create it with `backfill ledger create`, or correct the table's name and region",
+}
+
+_CONNECTION_ERRORS = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")
+
+_BY_TYPE: Mapping[str, str] = {
+    "NoCredentialsError": _CREDENTIALS,
+    "PartialCredentialsError": _CREDENTIALS,
+    "CredentialRetrievalError": _CREDENTIALS,
+    "NoRegionError": "set its region in the config, or AWS_REGION",
+    "ProfileNotFound": "correct AWS_PROFILE",
+    **dict.fromkeys(
+        _CONNECTION_ERRORS, "see that the endpoint is right and can be reached from here, then start again"
+    ),
+}
+
+
+class AwsError(StateError):
+    """A service refused or can't be reached.
+
+    Attributes:
+        code: the service's own name for it (`NoSuchKey`), or of a client's error its type.
+    """
+
+    def __init__(self, message: str, *, code: str = "") -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def error_code(error: BaseException) -> str:
+    """The service's own name for an error; of an error that no service sent, its type's."""
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, dict) and isinstance(response.get("Error"), dict):
+        return str(response["Error"].get("Code") or "")
+    return type(error).__name__
+
+
+def problem_text(error: BaseException, doing: str) -> str:
+    """The one line for a person.
+
+    Args:
+        error: of boto3.
+        doing: reads on from "can't": `read s3://bucket/key`.
+    """
+    code = error_code(error)
+    response: Any = getattr(error, "response", None)
+    said = str(error)
+    if isinstance(response, dict):
+        message = str(response.get("Error", {}).get("Message") or "")
+        said = f"{code}: {message}" if message and message != code else code
+    said = "".join(one if one.isprintable() else "?" for one in " ".join(said.split()))[:_SAID_MAX].rstrip(".")
+    remedy = _REMEDIES.get(code) or _BY_TYPE.get(code) or "see what the service says about it, then start again"
+    return f"can't {doing}: {said}; {remedy}"
+
+
+@contextmanager
+def aws_errors(
+    doing: str, becomes: Callable[[str, str], BackfillError] = lambda text, code: AwsError(text, code=code)
+) -> Iterator[None]:
+    """Whatever boto3 raises in the block becomes one error of the tree.
+
+    Args:
+        doing: as of `problem_text`.
+        becomes: line and code to error.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        raise becomes(problem_text(error, doing), error_code(error)) from error
