@@ -155,16 +155,19 @@ def left_behind(state: BackfillState, plan: Plan, planned: Sequence[PlannedDid],
     """
     current = {one.did for one in planned}
     away = [did for did, (result, _) in fold.dids.items() if did not in current and result.has_rows]
-    elsewhere = _outcomes_elsewhere(state, away, shard)
+    asked = _shards_elsewhere(state, away, shard)
+    # Before the logs: a run there answers a mark by an entry first. The other way round, its old word would count as
+    # the answer to a mark that is gone, and rows would go here that nobody else has.
+    marks = {other: state.ledger.retry_marks(other) for other in asked}
+    elsewhere = _outcomes_elsewhere(state, asked)
     given = plan.given({did for results in elsewhere.values() for did in results})
     found: set[str] = set()
     for other, results in elsewhere.items():
-        marks = state.ledger.retry_marks(other)
         for did, (result, seq) in results.items():
             first, last = given.get((did, other), (0, 0))
             ours = given.get((did, shard), (0, 0))[1]
             # Marked where it has been before: it has come back and waits, and the word is of an earlier stay.
-            is_word_of_now = last > ours and not (first < ours and marks.get(did) == seq)
+            is_word_of_now = last > ours and not (first < ours and marks[other].get(did) == seq)
             if is_word_of_now and _replaces(result, fold.dids[did][0]):
                 found.add(did)
     return sorted(found)
@@ -179,22 +182,27 @@ def overtaken(state: BackfillState, planned: Sequence[PlannedDid], fold: Fold, s
     marked = [one.did for one in planned if one.did in marks and one.did in fold.dids]
     back = [did for did in marked if fold.dids[did][0].has_rows]
     found: set[str] = set()
-    for results in _outcomes_elsewhere(state, back, shard).values():
+    for results in _outcomes_elsewhere(state, _shards_elsewhere(state, back, shard)).values():
         for did, (result, _) in results.items():
             if result.has_rows and (result.fetched_at or "") > (fold.dids[did][0].fetched_at or ""):
                 found.add(did)
     return sorted(found)
 
 
-def _outcomes_elsewhere(
-    state: BackfillState, dids: Iterable[str], shard: str
-) -> dict[str, dict[str, tuple[RepoOutcome, int]]]:
-    """Other shard -> DID -> what its log says, and at which seq; the ledger tells which shards to ask."""
+def _shards_elsewhere(state: BackfillState, dids: Iterable[str], shard: str) -> dict[str, list[str]]:
+    """Other shard -> those of the DIDs that it has or had, by the ledger."""
     asked: dict[str, list[str]] = defaultdict(list)
     for did in dids:
         for item in state.ledger.find(did):
             if item.shard != shard:
                 asked[item.shard].append(did)
+    return asked
+
+
+def _outcomes_elsewhere(
+    state: BackfillState, asked: Mapping[str, Iterable[str]]
+) -> dict[str, dict[str, tuple[RepoOutcome, int]]]:
+    """Shard -> DID -> what its log says, and at which seq; of the DIDs that are asked for."""
     folds = {other: state.log(other).read().dids for other in asked}
     return {other: {did: folds[other][did] for did in some if did in folds[other]} for other, some in asked.items()}
 

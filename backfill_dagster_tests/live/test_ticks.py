@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from concurrent.futures import Future
 from typing import Any
 
@@ -17,4 +18,6 @@ def test_no_tick_has_failed(live: LiveDagster, scenes: dict[str, Future[Any]]) -
         scene.exception()
     said = (live.dagster.logs / "daemon.log").read_text()
     assert "Checking for new runs for sensor" in said, "the daemon speaks of its sensors"
-    assert [line for line in said.splitlines() if "caught an error for" in line] == []
+    failed = [entry for entry in re.split(r"\n(?=\S*\d{4}-\d\d-\d\d )", said) if "caught an error for" in entry]
+    # A file that is taken away takes its sensors along, and the daemon may have been about to ask one of them.
+    assert [entry for entry in failed if "Could not find sensor 'new_shards_wrong'" not in entry] == []

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from backfill_dagster.localnet import LocalNetwork
+from backfill_dagster.plan import PlanStore
+from backfill_dagster.records.fold import Fold
+from backfill_dagster.records.log import ShardLog
 from backfill_dagster.scope import load_selection
+from backfill_dagster.standing import left_behind
 from backfill_dagster.state import BackfillState
 from backfill_dagster.worker.backfill import find_shard, run_backfill
 from backfill_dagster.worker.planning import plan_backfill
@@ -93,6 +99,35 @@ async def test_who_comes_back_leaves_the_newer_rows_where_they_are_until_they_ar
                 assert_sound(state)
             assert came.outcomes[did] == "complete"
             assert rows_by_author(state.config) == expected_rows(network)
+
+
+async def test_a_word_that_is_overtaken_while_it_is_read_takes_no_rows(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both shards run at once: the one that the account has come back to lets its old rows go and answers its mark."""
+    async with tiny(repos=4, hosts=2) as network:
+        with state_of(folder, network, **NO_CACHE) as state:
+            await run_all(state)
+            keys = shard_keys(state)
+            did = next(iter(fold_of(state, keys[0]).dids))
+            await move(network, state, did, keys[1])
+            await run_one(state, keys[1])
+            await network.control.status({"did": did, "status": "deactivated"})
+            await move(network, state, did, keys[0])
+            loop, read, met = asyncio.get_running_loop(), ShardLog.read, []
+
+            def overtaken_read(log: ShardLog, **options: Any) -> Fold:
+                fold = read(log, **options)
+                if log.shard == keys[0] and not met:
+                    met.append(fold)
+                    asyncio.run_coroutine_threadsafe(run_one(state, keys[0]), loop).result(60)
+                return fold
+
+            plan, fold = PlanStore(state.store).read(), fold_of(state, keys[1])
+            monkeypatch.setattr(ShardLog, "read", overtaken_read)
+            found = await asyncio.to_thread(left_behind, state, plan, plan.dids(keys[1]), fold, keys[1])
+            assert (len(met), found) == (1, [])
+            assert shards_with_rows(state, did, keys) == [1]
 
 
 async def test_a_run_by_an_old_plan_leaves_alone_whom_a_newer_plan_has_brought(folder: Path) -> None:
