@@ -137,7 +137,7 @@ def open_state(
     hosts: LeaseTable | None = None
     try:
         bound = ledger.state_id()
-        marker = ensure_state(store, config.name, effects.new_id, ledger_state_id=bound)
+        marker = ensure_state(store, config.name, effects.new_id, ledger_state_id=bound, read_only=read_only)
         if bound is not None or not read_only:
             ledger.bind_state(marker.state_id)
         hosts = host_lease_table(os.environ if environ is None else environ)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from backfill_dagster.config.addresses import is_s3
 from backfill_dagster.config.models import BackfillConfig
 from backfill_dagster.config.outputs import DynamodbStorage
 from backfill_dagster.config.sources import S3Source, S3UriList
@@ -17,8 +16,6 @@ def unavailable(config: BackfillConfig) -> list[str]:
         found.append("source.type s3 of a filter is not available in this version; use sqlite, file or inline")
     if isinstance(config.storage, DynamodbStorage):
         found.append("storage.type dynamodb is not available in this version; use sqlite")
-    if is_s3(str(config.state.path)):
-        found.append("state.path on S3 is not available in this version; use a folder")
     if config.processing.decode_processes > 0:
         found.append("processing.decode_processes over 0 is not available in this version; use 0")
     return found

@@ -10,7 +10,7 @@ import tempfile
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
@@ -20,26 +20,56 @@ import pyarrow.parquet as pq
 from backfill_dagster.errors import StateError
 from backfill_dagster.model import PlannedDid
 from backfill_dagster.plan.generation import SCHEMA, planned_dids
+from backfill_dagster.store import ObjectStore
 
 REMEDY = "bring it back from a backup of the state folder"
 
 _BATCH_ROWS = 16_384
 
 
+@dataclass(frozen=True)
+class GenerationFiles:
+    """The files of generations that follow each other; of a plan, or of its end.
+
+    Attributes:
+        store: where they are.
+        keys: theirs, in order.
+    """
+
+    store: ObjectStore = field(compare=False)
+    keys: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+    def after(self, count: int) -> GenerationFiles:
+        """Those behind the first `count`."""
+        return GenerationFiles(self.store, self.keys[count:])
+
+    def with_next(self, key: str) -> GenerationFiles:
+        """These and one more."""
+        return GenerationFiles(self.store, (*self.keys, key))
+
+    @property
+    def paths(self) -> list[str]:
+        """Paths or URIs."""
+        return [self.store.path(key) for key in self.keys]
+
+
 def current_rows(
-    paths: Sequence[str], shards: Sequence[str] | None = None, *, by_shard: bool = False
+    files: GenerationFiles | None, shards: Sequence[str] | None = None, *, by_shard: bool = False
 ) -> Iterator[PlannedDid]:
     """Current rows, of some shards or of all, in the order of the generations and of the rows in them; streamed.
 
     Args:
-        paths: files of generations 1, 2, ...
+        files: of generations 1, 2, ...
         shards: partition keys, the reserved shard may be one; None: all.
         by_shard: one shard after the other.
 
     Raises:
         StateError: a file can't be read; names it.
     """
-    if not paths:
+    if not files:
         return
     # One key as a plain comparison: the files are ordered by shard, and most row groups are not read then.
     several = "true" if shards is None else "shard IN (SELECT unnest($shards))"
@@ -49,42 +79,42 @@ def current_rows(
         else (several, {} if shards is None else {"shards": list(shards)})
     )
     query = (
-        f"SELECT {', '.join(SCHEMA.names)} FROM {_marked(len(paths), condition)} "
+        f"SELECT {', '.join(SCHEMA.names)} FROM {_marked(len(files), condition)} "
         f"WHERE is_current ORDER BY {'shard, ' if by_shard else ''}generation, file_row_number"
     )
-    parameters = _parameters(paths) | given_shards
-    with _reading(paths) as connection:
+    parameters = _parameters(files) | given_shards
+    with _reading(files) as connection:
         for batch in connection.sql(query, params=parameters).to_arrow_reader(_BATCH_ROWS):
             yield from planned_dids(batch)
 
 
-def shard_sizes(paths: Sequence[str]) -> dict[str, tuple[int, int]]:
+def shard_sizes(files: GenerationFiles | None) -> dict[str, tuple[int, int]]:
     """Every shard that was ever named, the reserved one too -> (current, delisted) DIDs; by key.
 
     Raises:
         StateError: a file can't be read; names it.
     """
-    if not paths:
+    if not files:
         return {}
     query = (
         "SELECT shard, count(*) FILTER (is_current AND NOT delisted), count(*) FILTER (is_current AND delisted) "
-        f"FROM {_marked(len(paths))} GROUP BY shard ORDER BY shard"
+        f"FROM {_marked(len(files))} GROUP BY shard ORDER BY shard"
     )
-    with _reading(paths) as connection:
-        rows = connection.execute(query, _parameters(paths)).fetchall()
+    with _reading(files) as connection:
+        rows = connection.execute(query, _parameters(files)).fetchall()
     return {shard: (current, delisted) for shard, current, delisted in rows}
 
 
-def touched(paths: Sequence[str]) -> dict[str, int]:
+def touched(files: GenerationFiles | None) -> dict[str, int]:
     """Shard -> the last generation that has put a DID there, changed one, or taken one away to another shard.
 
     Raises:
         StateError: a file can't be read; names it.
     """
-    if not paths:
+    if not files:
         return {}
     named = f"SELECT shard, max(generation) AS last FROM {_rows_in('paths')} GROUP BY shard"
-    if len(paths) > 1:
+    if len(files) > 1:
         # Generations after the first are small, so this is a few rows against all.
         left = (
             f"SELECT old.shard, max(new.generation) AS last FROM {_rows_in('paths')} AS old "
@@ -92,22 +122,22 @@ def touched(paths: Sequence[str]) -> dict[str, int]:
             "AND old.generation < new.generation AND old.shard <> new.shard GROUP BY old.shard"
         )
         named = f"SELECT shard, max(last) AS last FROM ({named} UNION ALL {left}) GROUP BY shard"
-    with _reading(paths) as connection:
-        return dict(connection.execute(named, _parameters(paths)).fetchall())
+    with _reading(files) as connection:
+        return dict(connection.execute(named, _parameters(files)).fetchall())
 
 
-def given(paths: Sequence[str], dids: Sequence[str]) -> dict[tuple[str, str], tuple[int, int]]:
+def given(files: GenerationFiles | None, dids: Sequence[str]) -> dict[tuple[str, str], tuple[int, int]]:
     """(DID, shard) -> the first and the last generation with a row of both, for some DIDs.
 
     Raises:
         StateError: a file can't be read; names it.
     """
-    if not paths or not dids:
+    if not files or not dids:
         return {}
     columns = "did, shard, min(generation), max(generation)"
     query = f"SELECT {columns} FROM {_rows_in('paths')} WHERE did IN $dids GROUP BY did, shard"
-    with _reading(paths) as connection:
-        rows = connection.execute(query, {"paths": _as_literals(paths), "dids": dids}).fetchall()
+    with _reading(files) as connection:
+        rows = connection.execute(query, {"paths": _as_literals(files.paths), "dids": dids}).fetchall()
     return {(did, shard): (first, last) for did, shard, first, last in rows}
 
 
@@ -139,40 +169,43 @@ def _marked(generations: int, condition: str = "true") -> str:
     )
 
 
-def _parameters(paths: Sequence[str]) -> dict[str, Any]:
-    literals = _as_literals(paths)
+def _parameters(files: GenerationFiles) -> dict[str, Any]:
+    literals = _as_literals(files.paths)
     return {"paths": literals} | ({"later": literals[1:]} if len(literals) > 1 else {})
 
 
 @contextmanager
-def _reading(paths: Sequence[str]) -> Iterator[duckdb.DuckDBPyConnection]:
+def _reading(files: GenerationFiles) -> Iterator[duckdb.DuckDBPyConnection]:
     """A DuckDB connection; whatever goes wrong with the files becomes one StateError that names the bad one."""
     with tempfile.TemporaryDirectory(prefix="backfill-plan-", ignore_cleanup_errors=True) as spill:
         connection = duckdb.connect(config={"temp_directory": spill, "autoinstall_known_extensions": "false"})
         connection.execute("SET enable_progress_bar = false")  # it goes to stdout, among a command's JSON
         try:
+            if (filesystem := files.store.duckdb_filesystem()) is not None:
+                connection.register_filesystem(filesystem)
             yield connection
         except (duckdb.Error, pa.ArrowException, ValueError, OSError) as error:
-            path = _unsound(paths)
-            if path is not None:
-                raise unreadable(path, error) from error
+            key = _unsound(files)
+            if key is not None:
+                raise unreadable(files.store.path(key), error) from error
+            folder = files.paths[0].rpartition("/")[0]
             raise StateError(
-                f"can't read the plan in {Path(paths[0]).parent} ({_one_line(error)}); each of its files is sound, so "
-                "see that there is memory and room for temporary files, and try again"
+                f"can't read the plan in {folder} ({_one_line(error)}); each of its files is sound, so see that there "
+                "is memory and room for temporary files, and try again"
             ) from error
         finally:
             connection.close()
 
 
-def _unsound(paths: Sequence[str]) -> str | None:
-    """The first generation that can't be read by itself."""
-    for path in paths:
+def _unsound(files: GenerationFiles) -> str | None:
+    """Key of the first generation that can't be read by itself."""
+    for key in files.keys:
         try:
-            with pq.ParquetFile(path) as file:
+            with files.store.open_input(key) as source, pq.ParquetFile(source) as file:
                 for batch in file.iter_batches(batch_size=_BATCH_ROWS):
                     deque(planned_dids(batch), maxlen=0)
-        except (pa.ArrowException, ValueError, OSError):
-            return path
+        except (pa.ArrowException, ValueError, OSError, StateError):
+            return key
     return None
 
 

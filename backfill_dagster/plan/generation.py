@@ -98,13 +98,16 @@ def _table(rows: Sequence[PlannedDid], schema: pa.Schema) -> pa.Table:
     )
 
 
-def read_metadata(path: str) -> dict[str, Any]:
+def read_metadata(source: Any) -> dict[str, Any]:
     """The metadata of a generation's file.
+
+    Args:
+        source: the file, opened for random reading.
 
     Raises:
         ValueError, OSError: the file is damaged or no generation (pyarrow's own errors are of these kinds).
     """
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(source) as file:
         schema = file.schema_arrow
     if not schema.equals(SCHEMA):
         raise ValueError(f"columns are {', '.join(schema.names)}, wanted {', '.join(SCHEMA.names)}")

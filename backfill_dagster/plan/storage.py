@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from backfill_dagster.errors import StateError
 from backfill_dagster.model import UNROUTABLE_SHARD, PlannedDid, Shard
-from backfill_dagster.plan.fold import REMEDY, current_rows, given, shard_sizes, touched, unreadable
+from backfill_dagster.plan.fold import REMEDY, GenerationFiles, current_rows, given, shard_sizes, touched, unreadable
 from backfill_dagster.plan.generation import check_bytes, generation_bytes, read_metadata
 from backfill_dagster.store import ObjectStore
 
@@ -42,7 +42,7 @@ class Plan:
     generation: int = 0
     refresh: int = 0
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    _paths: tuple[str, ...] = ()
+    _files: GenerationFiles | None = None
 
     def dids(self, shard: str) -> list[PlannedDid]:
         """The DIDs that this shard is the current one of, delisted ones among them, in plan order.
@@ -52,7 +52,7 @@ class Plan:
         Raises:
             StateError: a generation can't be read.
         """
-        return list(current_rows(self._paths, [shard]))
+        return list(current_rows(self._files, [shard]))
 
     def rows(self) -> Iterator[PlannedDid]:
         """Every DID of the plan with its current row, streamed, delisted and unroutable ones among them.
@@ -60,7 +60,7 @@ class Plan:
         Raises:
             StateError: a generation can't be read.
         """
-        return current_rows(self._paths)
+        return current_rows(self._files)
 
     def by_shard(self, only: Sequence[str] | None = None) -> Iterator[tuple[str, list[PlannedDid]]]:
         """Every shard that has DIDs with all of them, the reserved one too, in one pass over the plan.
@@ -71,7 +71,7 @@ class Plan:
         Raises:
             StateError: a generation can't be read.
         """
-        for shard, planned in groupby(current_rows(self._paths, only, by_shard=True), key=attrgetter("shard")):
+        for shard, planned in groupby(current_rows(self._files, only, by_shard=True), key=attrgetter("shard")):
             yield shard, list(planned)
 
     def given(self, dids: Iterable[str]) -> dict[tuple[str, str], tuple[int, int]]:
@@ -80,7 +80,7 @@ class Plan:
         Raises:
             StateError: a generation can't be read.
         """
-        return given(self._paths, list(dids))
+        return given(self._files, list(dids))
 
     def shards(self) -> dict[str, int]:
         """Partition key -> current DIDs (delisted ones left out), by key; the reserved shard isn't among them.
@@ -95,7 +95,7 @@ class Plan:
         Raises:
             StateError: a generation can't be read.
         """
-        return touched(self._paths)
+        return touched(self._files)
 
     def shards_since(self, generation: int) -> set[str]:
         """Partition keys of the shards that a later generation has put DIDs into, or changed where they are fetched.
@@ -103,7 +103,7 @@ class Plan:
         Raises:
             StateError: a generation can't be read.
         """
-        sizes = shard_sizes(self._paths[generation:])
+        sizes = shard_sizes(self._files and self._files.after(generation))
         return {key for key, (current, _) in sizes.items() if current and key != UNROUTABLE_SHARD}
 
     def hosts(self) -> dict[str, int]:
@@ -134,7 +134,7 @@ class Plan:
 
     @cached_property
     def _sizes(self) -> dict[str, tuple[int, int]]:
-        return shard_sizes(self._paths)
+        return shard_sizes(self._files)
 
 
 class PlanStore:
@@ -155,8 +155,8 @@ class PlanStore:
         for number in numbers:
             metadata = self._metadata(number)
             refresh = max(refresh, metadata["refresh"])
-        paths = tuple(self._store.path(generation_key(number)) for number in numbers)
-        return Plan(len(numbers), refresh, metadata, paths)
+        files = GenerationFiles(self._store, tuple(generation_key(number) for number in numbers))
+        return Plan(len(numbers), refresh, metadata, files if numbers else None)
 
     def damaged(self) -> list[str]:
         """One line for each generation that isn't byte for byte what was written, though it may be read. Reads all.
@@ -195,7 +195,8 @@ class PlanStore:
         # A number that these very bytes have taken is one's own: the reply to an earlier try got lost.
         if not self._store.put_if_absent(key, data) and self._store.get(key) != data:
             return None
-        return Plan(number, metadata["refresh"], noted, (*base._paths, self._store.path(key)))
+        before = base._files or GenerationFiles(self._store, ())
+        return Plan(number, metadata["refresh"], noted, before.with_next(key))
 
     def _generations(self) -> list[int]:
         """All numbers up to the highest one listed. A listing may miss what is created meanwhile: asked for by name."""
@@ -210,9 +211,11 @@ class PlanStore:
         return numbers
 
     def _metadata(self, number: int) -> dict[str, Any]:
-        path = self._store.path(generation_key(number))
+        key = generation_key(number)
+        path = self._store.path(key)
         try:
-            metadata = read_metadata(path)
+            with self._store.open_input(key) as source:
+                metadata = read_metadata(source)
         except (ValueError, OSError, pa.ArrowException) as error:
             raise unreadable(path, error) from error
         if metadata["generation"] != number:

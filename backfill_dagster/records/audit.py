@@ -9,7 +9,6 @@ import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import pyarrow.compute as pc
 
@@ -19,7 +18,7 @@ from backfill_dagster.records.read import part_batches
 from backfill_dagster.store.base import ObjectStore
 from backfill_dagster.store.problems import disk_problem
 
-_HASH_CHUNK_BYTES = 1024 * 1024
+_HASH_CHUNK_BYTES = 4 * 1024 * 1024
 
 
 @dataclass
@@ -44,14 +43,13 @@ def part_problem(store: ObjectStore, part: Part) -> str | None:
     if not store.exists(part.path):
         return "the log says that this part is live, and it is not there"
     digest, size = hashlib.sha256(), 0
-    path = Path(store.path(part.path))
     try:
-        with path.open("rb") as file:
+        with store.open_input(part.path) as file:
             while chunk := file.read(_HASH_CHUNK_BYTES):
                 digest.update(chunk)
                 size += len(chunk)
     except OSError as error:
-        raise disk_problem(error, "read", path) from error
+        raise disk_problem(error, "read", store.path(part.path)) from error
     if (digest.hexdigest(), size) == (part.sha256, part.bytes):
         return None
     return f"{size} bytes with sha256 {digest.hexdigest()[:12]}…, the log says {part.bytes} with {part.sha256[:12]}…"

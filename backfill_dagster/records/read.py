@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pyarrow as pa
@@ -98,17 +99,22 @@ def part_batches(
             raise _unreadable(store, path, error) from error
 
 
-def open_part(store: ObjectStore, path: str) -> pq.ParquetFile:
-    """Open a part where it lies now.
+@contextmanager
+def open_part(store: ObjectStore, path: str) -> Iterator[pq.ParquetFile]:
+    """Open a part where it lies now, for the block.
 
     Raises:
         ObjectMissingError: it is neither published nor staged.
-        StateError: it is no Parquet file, or the disk refuses.
+        StateError: it is no Parquet file, or the store refuses.
     """
-    try:
-        return pq.ParquetFile(store.find(path), page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise _unreadable(store, path, error) from error
+    with ExitStack() as stack:
+        try:
+            source = stack.enter_context(store.open_input(path))
+            # Read ahead: a column chunk at a time would be a request at a time where the part is on S3.
+            file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
+        except (OSError, pa.ArrowException) as error:
+            raise _unreadable(store, path, error) from error
+        yield stack.enter_context(file)
 
 
 def _unreadable(store: ObjectStore, path: str, error: Exception) -> StateError:

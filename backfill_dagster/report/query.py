@@ -76,7 +76,7 @@ def run_query(state: BackfillState, sql: str, take: Take[T]) -> T:
 
 def _attempt(state: BackfillState, sql: str, take: Take[T]) -> T:
     is_wanted = _named_in(sql)
-    with empty_database() as database:
+    with empty_database(state.store) as database:
         accounts = AccountTables(database, lambda: _wanted(state), [one for one in ACCOUNT_TABLES if is_wanted(one)])
         shards = live_shards(state, accounts.add)
         views = RecordViews(database, state.store, shards, state.config)

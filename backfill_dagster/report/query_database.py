@@ -11,6 +11,8 @@ from typing import TypeVar
 import duckdb
 import pyarrow as pa
 
+from backfill_dagster.store import ObjectStore
+
 T = TypeVar("T")
 
 INTERNAL = "internal"
@@ -25,12 +27,14 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 
 
 @contextmanager
-def empty_database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database for the block; what doesn't fit into memory goes to the folder for temporary files."""
+def empty_database(store: ObjectStore) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database for the block that can read a store's files; what memory can't hold goes to a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="backfill-query-", ignore_cleanup_errors=True) as spill:
         database = duckdb.connect(config=_CONFIG | {"temp_directory": spill})
         try:
             database.execute("SET enable_progress_bar = false")  # it would be printed among the answers
+            if (filesystem := store.duckdb_filesystem()) is not None:
+                database.register_filesystem(filesystem)
             database.execute(f"CREATE SCHEMA {INTERNAL}")
             yield database
         finally:

@@ -19,6 +19,7 @@ from backfill_dagster.records.fold import Fold, LivePart
 from backfill_dagster.records.part_file import shard_and_epoch
 from backfill_dagster.records.snapshot import snapshot_key
 from backfill_dagster.state import BackfillState
+from backfill_dagster.store import ObjectStore
 
 _BOUNDS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "512MB", "threads": 2}
 
@@ -43,17 +44,19 @@ def shard_drift(state: BackfillState, shard: str, *, whole: bool = True) -> Iter
     except StateError as error:
         yield str(error)
         return
-    with checking_database() as database:
+    with checking_database(state.store) as database:
         yield from shard_problems(state, database, shard, fold, whole=whole)
 
 
 @contextmanager
-def checking_database() -> Iterator[duckdb.DuckDBPyConnection]:
-    """A database that counts rows within bounds: several checks may run on one machine, beside what fetches."""
+def checking_database(store: ObjectStore) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A database that counts a store's rows within bounds: several checks may run at once, beside what fetches."""
     with (
         tempfile.TemporaryDirectory(prefix="backfill-check-", ignore_cleanup_errors=True) as spill,
         duckdb.connect(config=_BOUNDS | {"temp_directory": spill}) as database,
     ):
+        if (filesystem := store.duckdb_filesystem()) is not None:
+            database.register_filesystem(filesystem)
         yield database
 
 

@@ -41,7 +41,7 @@ def verify_backfill(state: BackfillState) -> list[str]:
 
 
 def _problems(state: BackfillState) -> Iterator[str]:
-    with checking_database() as database:
+    with checking_database(state.store) as database:
         yield from _all_problems(state, database)
 
 

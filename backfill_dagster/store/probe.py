@@ -10,6 +10,16 @@ from backfill_dagster.store.base import ObjectStore
 
 PROBE_PREFIX = "probe/"
 
+_kept_their_word: set[str] = set()
+"""URIs of the stores that this process has asked."""
+
+
+def check_once(store: ObjectStore, unique: Callable[[], str]) -> None:
+    """As `check_put_if_absent`, unless this process has asked the store before."""
+    if store.uri not in _kept_their_word:
+        check_put_if_absent(store, unique)
+        _kept_their_word.add(store.uri)
+
 
 def check_put_if_absent(store: ObjectStore, unique: Callable[[], str] = lambda: uuid.uuid4().hex) -> None:
     """Create an object twice under a fresh key, look which one stayed, and delete it.

@@ -35,7 +35,7 @@ def is_disk_problem(error: OSError) -> bool:
     return error.errno in _REMEDIES
 
 
-def disk_problem(error: OSError, doing: str, where: Path) -> StateError:
+def disk_problem(error: OSError, doing: str, where: Path | str) -> StateError:
     """The one line for a person. `doing` reads on from "can't": `write`, `list`, `rename`."""
     number = error.errno if error.errno is not None else 0
     remedy = _REMEDIES.get(number, "see what the system log says about it, then start again")

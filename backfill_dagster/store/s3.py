@@ -12,7 +12,6 @@ import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from backfill_dagster.aws import AwsError, AwsPlace, aws_client, aws_errors
@@ -143,9 +142,7 @@ class S3Store:
         except OSError as error:
             if not is_disk_problem(error):
                 raise
-            raise StateError(
-                f"{disk_problem(error, 'write', Path(tempfile.gettempdir()))} (TMPDIR says where)"
-            ) from error
+            raise StateError(f"{disk_problem(error, 'write', tempfile.gettempdir())} (TMPDIR says where)") from error
         if not is_new:
             raise StateError(f"can't write {self.path(key)}: it is there already, and no name is used twice")
         self._uploaded.add(key)

@@ -12,7 +12,8 @@ import orjson
 
 from backfill_dagster.errors import StateError
 from backfill_dagster.store.base import ObjectStore
-from backfill_dagster.store.probe import check_put_if_absent
+from backfill_dagster.store.local import LocalStore
+from backfill_dagster.store.probe import check_once, check_put_if_absent
 
 STATE_KEY = "state.json"
 
@@ -62,7 +63,12 @@ def read_state(store: ObjectStore, name: str) -> StateMarker | None:
 
 
 def ensure_state(
-    store: ObjectStore, name: str, new_id: Callable[[], str], *, ledger_state_id: str | None = None
+    store: ObjectStore,
+    name: str,
+    new_id: Callable[[], str],
+    *,
+    ledger_state_id: str | None = None,
+    read_only: bool = False,
 ) -> StateMarker:
     """The marker of the backfill `name`, written now when no state has begun here.
 
@@ -71,6 +77,8 @@ def ensure_state(
         name: the backfill's name.
         new_id: makes the id of a new state.
         ledger_state_id: the id that the ledger is bound to; with one, a missing marker is a loss and not a beginning.
+        read_only: the state is there and nothing will be written, so it needn't be asked whether the store keeps its
+            word.
 
     Raises:
         StateError: as `read_state`; the marker is missing over a state or a ledger with content; or the store ignores
@@ -78,6 +86,8 @@ def ensure_state(
     """
     marker = read_state(store, name)
     if marker is not None:
+        if not (read_only or isinstance(store, LocalStore)):
+            check_once(store, new_id)  # a state can be moved to another service
         return marker
     if ledger_state_id is not None:
         raise StateError(

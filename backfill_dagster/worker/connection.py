@@ -21,12 +21,12 @@ TOTAL_RATE_FILE = "requests.clock"
 
 
 def open_directory(state: BackfillState) -> AbstractAsyncContextManager[Directory]:
-    """What knows DIDs and handles, with the documents cached in the state folder."""
+    """What knows DIDs and handles, with the documents cached on this machine."""
     config = state.config
     return open_resolver(
         plc_url=config.identity.plc_url,
         requests_per_second=config.identity.requests_per_second,
-        cache_path=Path(state.store.path(IDENTITY_CACHE)),
+        cache_path=_identity_cache(state),
         cache_days=config.identity.cache_days,
         handle_resolver=config.identity.handle_resolver,
         allow_private_hosts=config.processing.allow_private_hosts,
@@ -68,6 +68,13 @@ async def open_fetcher(
             numbers,
             brake,
         )
+
+
+def _identity_cache(state: BackfillState) -> Path:
+    """In the state folder; where the state is on S3, one for each backfill beside this machine's host leases."""
+    if isinstance(state.config.state_path, Path):
+        return state.config.state_path / IDENTITY_CACHE
+    return lock_folder(os.environ) / f"{state.config.name}.{IDENTITY_CACHE}"
 
 
 def _total_limiter(state: BackfillState) -> TotalLimiter:
