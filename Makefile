@@ -22,6 +22,11 @@ setup: $(SETUP) .dagster/dagster.yaml  ## .venv with the pinned packages and .ve
 demo: setup  ## a loopback network, a plan, every shard through Dagster's queue and daemon, a summary
 	$(BIN)/backfill demo
 
+.PHONY: demo-aws
+demo-aws: setup  ## the same with list and state on S3 and the ledger in DynamoDB: servers on loopback
+	tools/aws_servers/install
+	$(BIN)/backfill demo --aws
+
 .PHONY: ui
 ui: setup  ## the same network, and the Dagster UI on it, until Ctrl-C
 	$(BIN)/backfill demo --ui

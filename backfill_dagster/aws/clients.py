@@ -7,6 +7,7 @@ need none.
 
 from __future__ import annotations
 
+import os
 import threading
 from dataclasses import dataclass
 from functools import cache
@@ -44,11 +45,12 @@ def aws_client(service: AwsService, place: AwsPlace) -> Any:
         botocore.exceptions.BotoCoreError: no region, a profile that isn't there (`aws_errors` says it in one line).
     """
     with _making:  # making a client isn't safe in several threads at once, using it is
-        return _client(service, place)
+        return _client(service, place, frozenset(one for one in os.environ.items() if one[0].startswith("AWS_")))
 
 
 @cache
-def _client(service: AwsService, place: AwsPlace) -> Any:
+def _client(service: AwsService, place: AwsPlace, environ: frozenset[tuple[str, str]]) -> Any:
+    """One client for each environment that there has been: what boto3 makes of it is settled when a client is made."""
     import boto3
     from botocore.config import Config
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import click
 from rich.console import Console
 
+from backfill_dagster.cli.demo_aws import demo_aws
 from backfill_dagster.cli.demo_folder import claimed_folder, write_demo_config
 from backfill_dagster.cli.demo_network import demo_network
 from backfill_dagster.cli.demo_summary import print_demo_summary
@@ -41,19 +42,20 @@ LOOK_SECONDS = 2.0
 @click.option("--folder", metavar="DIR", default=".demo", show_default=True, help="Everything goes there.")
 @click.option("--ui", is_flag=True, help="Only start network and Dagster, with its UI, until Ctrl-C.")
 @click.option("--ui-port", type=click.IntRange(0, 65535), default=3000, show_default=True, help="Its port; 0: any.")
-def demo(hosts: int, repos: int, seed: int, folder: str, ui: bool, ui_port: int) -> int:
+@click.option("--aws", is_flag=True, help="List and state on S3, ledger in DynamoDB: servers on loopback.")
+def demo(hosts: int, repos: int, seed: int, folder: str, ui: bool, ui_port: int, aws: bool) -> int:
     """Back fill a small network on loopback, through Dagster.
 
-    Plan, all shards, report and a summary; no AWS, no internet.
+    Plan, all shards, report and a summary; no AWS account, no internet.
     """
     try:
-        return _demo(Path(folder), hosts=hosts, repos=repos, seed=seed, ui_port=ui_port if ui else None)
+        return _demo(Path(folder), hosts=hosts, repos=repos, seed=seed, ui_port=ui_port if ui else None, aws=aws)
     except KeyboardInterrupt:
         click.echo("backfill: the demo was stopped; it starts anew next time", err=True)
         return EXIT_INTERRUPTED
 
 
-def _demo(folder: Path, *, hosts: int, repos: int, seed: int, ui_port: int | None) -> int:
+def _demo(folder: Path, *, hosts: int, repos: int, seed: int, ui_port: int | None, aws: bool) -> int:
     # Imported here: no other command needs Dagster, and it takes longer to import than they take to run.
     from backfill_dagster.orchestration.live import LocalDagster
 
@@ -61,14 +63,16 @@ def _demo(folder: Path, *, hosts: int, repos: int, seed: int, ui_port: int | Non
     port = 0 if ui_port is None else _free_port(ui_port)
     with stopped_once(), claimed_folder(folder) as claimed:
         Console(stderr=True).print(f"starting {hosts} PDS hosts with {repos} repos, and Dagster …")
-        with demo_network(claimed / "network", hosts=hosts, repos=repos, seed=seed) as network:
-            path = write_demo_config(claimed, network, shard_size=max(10, repos // (hosts * 2)))
+        with contextlib.ExitStack() as stack:
+            network = stack.enter_context(demo_network(claimed / "network", hosts=hosts, repos=repos, seed=seed))
+            places = stack.enter_context(demo_aws(network)) if aws else {}
+            path = write_demo_config(claimed, network, shard_size=max(10, repos // (hosts * 2)), places=places)
             with LocalDagster(claimed / "dagster", config_dir=path.parent, ui_port=port) as dagster:
                 if ui_port is not None:
                     _serve(dagster)
                     return 0
                 failed = _run(dagster, load_config(path))
-        print_demo_summary(load_config(path), seconds=time.monotonic() - started, failed=failed)
+            print_demo_summary(load_config(path), seconds=time.monotonic() - started, failed=failed)
     return 1 if failed else 0
 
 

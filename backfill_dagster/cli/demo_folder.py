@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -52,8 +53,15 @@ def claimed_folder(folder: Path) -> Iterator[Path]:
         yield folder
 
 
-def write_demo_config(folder: Path, network: DemoNetwork, *, shard_size: int) -> Path:
-    """The demo's YAML, in a config folder of its own."""
+def write_demo_config(folder: Path, network: DemoNetwork, *, shard_size: int, places: Mapping[str, Any]) -> Path:
+    """The demo's YAML, in a config folder of its own.
+
+    Args:
+        folder: the demo's.
+        network: where the hosts are.
+        shard_size: DIDs in a shard, at most.
+        places: the blocks `source`, `state` and `storage`, as far as they aren't on this disk.
+    """
     block = {
         "name": "demo",
         "source": {"type": "sqlite", "path": str(network.dids_sqlite)},
@@ -61,6 +69,7 @@ def write_demo_config(folder: Path, network: DemoNetwork, *, shard_size: int) ->
         "identity": {"plc_url": network.plc_url, "requests_per_second": 500, "handle_resolver": None},
         "processing": {"allow_private_hosts": True, "requests_per_second": 100, "shard_size": shard_size},
         "state": {"path": str(folder / "data")},
+        **places,
     }
     path = folder / "configs" / "demo.yaml"
     path.parent.mkdir()

@@ -52,6 +52,7 @@ def print_demo_summary(config: BackfillConfig, *, seconds: float, failed: Sequen
         fetched = [item.result for one in standings for item in state.ledger.items(one.shard)]
         records = shown_path(state.store.path("records"))
         report = shown_path(state.store.path("reports/coverage.html"))
+        filesystem = state.store.duckdb_filesystem()
     rows, megabytes = total_rows(standings), sum(result.repo_bytes for result in fetched) / 1e6
     outcomes = total_outcomes(standings)
     print_counts(console, "Outcomes", outcome_names(outcomes), unit="DIDs")
@@ -66,8 +67,11 @@ def print_demo_summary(config: BackfillConfig, *, seconds: float, failed: Sequen
         lines.append(f"{moved} moved to another host while this ran: the next plan gives them a shard there")
     lines += [f"Parquet: {records}", f"report:  {report}", *(f"failed run: {run}" for run in failed), ""]
     print_lines(console, lines)
-    for title, query in QUESTIONS:
-        _answer(console, title, query.format(records=records))
+    with duckdb.connect() as database:
+        if filesystem is not None:
+            database.register_filesystem(filesystem)
+        for title, query in QUESTIONS:
+            _answer(database, console, title, query.format(records=records))
 
 
 def _seconds_between(first: str, last: str) -> float:
@@ -76,11 +80,10 @@ def _seconds_between(first: str, last: str) -> float:
     return max(float(seconds), 0.001)
 
 
-def _answer(console: Console, title: str, query: str) -> None:
-    with duckdb.connect() as connection:
-        found = connection.execute(query)
-        names = [column[0] for column in found.description or ()]
-        rows = found.fetchall()
+def _answer(database: duckdb.DuckDBPyConnection, console: Console, title: str, query: str) -> None:
+    found = database.execute(query)
+    names = [column[0] for column in found.description or ()]
+    rows = found.fetchall()
     print_lines(console, [f"-- {title}", query])
     table = Table(show_edge=False)
     for name in names:

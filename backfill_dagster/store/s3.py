@@ -33,7 +33,7 @@ _GONE = ("NoSuchKey", "404", "NotFound")
 
 
 class S3Store:
-    """`ObjectStore` below `s3://bucket/prefix`. Making one asks no server."""
+    """`ObjectStore` below `s3://bucket/prefix`."""
 
     def __init__(
         self,
@@ -44,14 +44,26 @@ class S3Store:
         sleep: Callable[[float], object] = time.sleep,
         unique: Callable[[], str] = lambda: uuid.uuid4().hex,
         piece_bytes: int = PIECE_BYTES,
+        client: Callable[[], Any] | None = None,
     ) -> None:
-        """Args: bucket; prefix without slashes at its ends, may be empty; where; `piece_bytes` of large uploads."""
+        """Making one asks no server.
+
+        Args:
+            bucket: the bucket.
+            prefix: without slashes at its ends; may be empty.
+            place: where the service is.
+            sleep: waits between two tries.
+            unique: makes a text that never comes twice.
+            piece_bytes: size of the pieces that larger files are uploaded in.
+            client: boto3's for S3; default: the process's for the place.
+        """
         self._bucket = bucket
         self._root = f"{prefix}/" if prefix else ""
         self._place = place
         self._sleep = sleep
         self._unique = unique
         self._piece_bytes = piece_bytes
+        self._make_client = client or (lambda: aws_client("s3", place))
         self._arrow = ArrowS3(place)
         self._uploaded: set[str] = set()  # keys of this process that no `publish` has asked for yet
 
@@ -208,7 +220,7 @@ class S3Store:
 
     @property
     def _client(self) -> Any:
-        return aws_client("s3", self._place)
+        return self._make_client()
 
     def _at(self, key: str) -> str:
         return self._root + check_key(key)
