@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import sqlite3
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -47,11 +48,18 @@ class Life:
     """Commands in one folder, as processes that share a fate.
 
     Attributes:
+        fate_of: makes their fate.
         disk, store: what they see of the disk; tests of the tests put worse ones here.
     """
 
+    fate_of: Callable[..., Fate] = Fate
     disk: Callable[[Fate, Journal], FatedDisk] = FatedDisk
     store: Callable[[Path, Disk], PromisingStore] = PromisingStore
+
+    @classmethod
+    def begin(cls, base: Path, folder: Path) -> None:
+        """Copy what there is at a base."""
+        shutil.copytree(base, folder)
 
     def __init__(self, folder: Path, fate: Fate) -> None:
         self.folder = folder
@@ -103,6 +111,9 @@ class Life:
 
         return {"open_store": open_store, "open_ledger": open_ledger, "host_lease_table": host_leases}
 
+    def plant(self) -> None:
+        """Leave behind what else a dead writer of this kind of life can have left behind."""
+
     def strays(self) -> set[str]:
         """Published files that no entry has ever named: rows that a plain glob sees and nobody has committed."""
         named: set[str] = set()
@@ -120,12 +131,15 @@ class Life:
 
     def _bury(self) -> None:
         """A process has ended: the leases that it didn't let go are a dead one's, as its pid's next owner sees them."""
-        for path in (self.config.ledger_path, self.folder / LOCKS / "hosts.sqlite"):
+        for path in self._lease_files():
             if path.is_file():
                 with closing(sqlite3.connect(path, timeout=30)) as database, database:
                     database.execute(
                         "UPDATE leases SET pid_started = pid_started - 1 WHERE pid = ? AND NOT released", (os.getpid(),)
                     )
+
+    def _lease_files(self) -> Sequence[Path]:
+        return self.config.ledger_path, self.folder / LOCKS / "hosts.sqlite"
 
 
 async def _awaited(work: Awaitable[object]) -> None:

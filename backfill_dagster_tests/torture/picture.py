@@ -5,10 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-
-import duckdb
 
 from backfill_dagster.ledger import LeaseRecord
 from backfill_dagster.ledger.process_identity import ProcessIdentity, is_dead, own_identity
@@ -18,7 +15,7 @@ from backfill_dagster.report import verify_backfill
 from backfill_dagster.scope import load_selection
 from backfill_dagster.standing import all_standings
 from backfill_dagster.state import BackfillState
-from backfill_dagster_tests.worker.tiny import Rows, rows_in
+from backfill_dagster_tests.worker.tiny import Rows, rows_below, rows_in
 
 _OF_THE_WAY = ("fetched_at", "finished_at", "run_id", "refresh", "attempts", "error_headers", "config_hash")
 """Fields of an outcome that say how it came about, not what it is."""
@@ -86,10 +83,7 @@ def owner(record: LeaseRecord) -> ProcessIdentity:
 
 
 def quarantine_in(state: BackfillState) -> set[tuple[Any, ...]]:
-    files = [str(path) for path in Path(str(state.config.state_path)).glob("quarantine/*.parquet")]
-    if not files:
-        return set()
-    found = duckdb.execute("SELECT author, collection, rkey FROM read_parquet(?)", [files]).fetchall()
+    found = rows_below(state, "quarantine", "author, collection, rkey")
     assert len(set(found)) == len(found), "a record is in quarantine twice"
     return set(found)
 

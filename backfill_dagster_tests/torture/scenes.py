@@ -7,8 +7,7 @@ every kind to do, compaction, purges, and snapshots of the log all the time.
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,7 @@ from backfill_dagster.worker.purge import carry_out
 from backfill_dagster.worker.retry import mark_for_retry
 from backfill_dagster_tests.orchestration.network import ThreadedNetwork, threaded_network
 from backfill_dagster_tests.road import write_config
-from backfill_dagster_tests.torture.fate import Blow, Call, Fate
+from backfill_dagster_tests.torture.fate import Blow, Call
 from backfill_dagster_tests.torture.life import SNAPSHOT_ENTRIES, Command, Life
 from backfill_dagster_tests.torture.picture import Picture, finished_picture
 from backfill_dagster_tests.worker.tiny import fold_of, only_shard
@@ -110,8 +109,16 @@ async def retry_first(state: BackfillState) -> None:
 
 
 @contextmanager
-def made_scenes(folder: Path) -> Iterator[dict[str, Scene]]:
-    """The scenes by name; the first run's is on a network of its own, as it was before the other one's changes."""
+def made_scenes(
+    folder: Path, life: type[Life] = Life, settle: Callable[[Path], object] = lambda folder: None
+) -> Iterator[dict[str, Scene]]:
+    """The scenes by name; the first run's is on a network of its own, as it was before the other one's changes.
+
+    Args:
+        folder: where to make them.
+        life: where lives are led.
+        settle: makes a folder with a config one to begin in.
+    """
     with (
         patch.object(writer, "SNAPSHOT_ENTRIES", SNAPSHOT_ENTRIES),
         threaded_network(OPTIONS) as before,
@@ -120,15 +127,17 @@ def made_scenes(folder: Path) -> Iterator[dict[str, Scene]]:
         for net in (before, after):
             add_records(net)
         young, old = empty_folder(folder / "young", before), empty_folder(folder / "old", after)
-        unbroken(old, [run], folder / "older")
+        settle(young)
+        settle(old)
+        unbroken(old, [run], folder / "older", life)
         change_records(after)
-        refreshing = unbroken(folder / "older", [refresh, run], folder / "refreshed")
+        refreshing = unbroken(folder / "older", [refresh, run], folder / "refreshed", life)
         yield {
-            "first_run": unbroken(young, [run], folder / "first"),
+            "first_run": unbroken(young, [run], folder / "first", life),
             "refresh": refreshing,
-            "retry": unbroken(folder / "older", [retry_deactivated, retry_first, run], folder / "retried"),
-            "upkeep": unbroken(folder / "older", [compact, purge], folder / "kept_up"),
-            "recovery": unbroken(broken(refreshing, folder / "broken"), [run], folder / "recovered"),
+            "retry": unbroken(folder / "older", [retry_deactivated, retry_first, run], folder / "retried", life),
+            "upkeep": unbroken(folder / "older", [compact, purge], folder / "kept_up", life),
+            "recovery": unbroken(broken(refreshing, folder / "broken", life), [run], folder / "recovered", life),
         }
 
 
@@ -157,8 +166,8 @@ def change_records(net: ThreadedNetwork) -> None:
 
 def unbroken(base: Path, commands: Sequence[Command], folder: Path, life_of: type[Life] = Life) -> Scene:
     """Live in a copy of `base` to the end."""
-    shutil.copytree(base, folder)
-    life = life_of(folder, Fate())
+    life_of.begin(base, folder)
+    life = life_of(folder, life_of.fate_of())
     ended = life.run(commands)
     assert ended.why is None, repr(ended.why)
     calls = list(life.fate.calls)
@@ -166,20 +175,22 @@ def unbroken(base: Path, commands: Sequence[Command], folder: Path, life_of: typ
         return Scene(base, commands, calls, finished_picture(state))
 
 
-def broken(scene: Scene, folder: Path) -> Path:
+def broken(scene: Scene, folder: Path, life_of: type[Life] = Life) -> Path:
     """A refresh that died right after its first entry with records; and dead files of an older epoch."""
     entries = [number for number, call in enumerate(scene.calls, 1) if is_entry(call)]
-    shutil.copytree(scene.base, folder)
-    life = Life(folder, Fate(Blow.DEATH, entries[1] + 1))  # the first one is the seal
+    life_of.begin(scene.base, folder)
+    life = life_of(folder, life_of.fate_of(Blow.DEATH, entries[1] + 1))  # the first one is the seal
     assert life.run(scene.commands).left == scene.commands[1:]
-    with Life(folder, Fate()).opened() as state:
+    again = life_of(folder, life_of.fate_of())
+    with again.opened() as state:
         plant_dead_files(state)
+    again.plant()
     return folder
 
 
 def is_entry(call: Call) -> bool:
     """Whether this call is the moment at which an entry of the shard's log comes to be."""
-    return call.kind == "link" and "/log/localhost" in call.where
+    return call.kind in ("link", "create") and "/log/localhost" in call.where
 
 
 def plant_dead_files(state: BackfillState) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from backfill_dagster.errors import FencedError, StateError
-from backfill_dagster_tests.torture.fate import Blow, Call, Fate
+from backfill_dagster_tests.torture.fate import Blow, Call
 from backfill_dagster_tests.torture.life import Ended, Life
 from backfill_dagster_tests.torture.picture import finished_picture
 from backfill_dagster_tests.torture.scenes import Scene
@@ -30,8 +30,8 @@ def trials(scene: Scene, blow: Blow, numbers: Iterable[int], folder: Path, life:
 
 
 def trial(scene: Scene, blow: Blow, number: int, folder: Path, life_of: type[Life] = Life) -> None:
-    shutil.copytree(scene.base, folder)
-    life = life_of(folder, Fate(blow, number))
+    life_of.begin(scene.base, folder)
+    life = life_of(folder, life_of.fate_of(blow, number))
     strays = life.strays()
     ended = life.run(scene.commands)
     assert life.fate.struck, "the life ended before its blow"
@@ -46,7 +46,7 @@ def trial(scene: Scene, blow: Blow, number: int, folder: Path, life_of: type[Lif
         assert not gone, f"promised, and gone: {gone}"
     strays = life.strays() - strays
     assert not strays, f"published, and in no entry: {strays}"
-    again = life_of(folder, Fate())
+    again = life_of(folder, life_of.fate_of())
     healed = again.run(ended.left)
     if healed.why is not None:
         raise healed.why

@@ -47,16 +47,21 @@ def state_of(
 
 def rows_in(state: BackfillState) -> Rows:
     """(URI, CID, record type) of every row that a plain glob over records/ sees; no URI twice."""
-    root = Path(str(state.config.state_path))
-    if not list(root.glob("records/*/*.parquet")):
-        return set()
-    query = (
-        "SELECT uri, cid, record_type FROM "
-        f"read_parquet('{root}/records/*/*.parquet', hive_partitioning = true, union_by_name = true)"
-    )
-    found = duckdb.sql(query).fetchall()
+    found = rows_below(state, "records", "uri, cid, record_type")
     assert len({uri for uri, _, _ in found}) == len(found), "a URI is there twice"
     return set(found)
+
+
+def rows_below(state: BackfillState, folder: str, columns: str) -> list[tuple[Any, ...]]:
+    """Columns of all Parquet files in a folder of the state, live or not, wherever the state is."""
+    paths = [state.store.path(info.key) for info in state.store.list(f"{folder}/") if info.key.endswith(".parquet")]
+    if not paths:
+        return []
+    with duckdb.connect() as database:
+        if (filesystem := state.store.duckdb_filesystem()) is not None:
+            database.register_filesystem(filesystem)
+        query = f"SELECT {columns} FROM read_parquet(?, hive_partitioning = ?, union_by_name = true)"
+        return database.execute(query, [paths, folder == "records"]).fetchall()
 
 
 def shard_keys(state: BackfillState) -> list[str]:
