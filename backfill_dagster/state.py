@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from backfill_dagster.config import BackfillConfig, unavailable
 from backfill_dagster.effects import Effects
 from backfill_dagster.errors import StateError, UsageError
-from backfill_dagster.ledger import LeaseTable, Ledger, host_lease_table, open_ledger
+from backfill_dagster.ledger import LeaseTable, Ledger, host_lease_tables, open_ledger
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.log import ShardLog
 from backfill_dagster.store import ObjectStore, ensure_state, has_content, open_store, read_state, restore_state
@@ -27,14 +27,14 @@ class BackfillState:
         config: the validated YAML.
         store: objects under `state.path`.
         ledger: the index over the shard logs, with leases and retry marks.
-        host_leases: one lease per PDS host, over all configs of this machine.
+        host_leases: where a PDS host has to be leased, in turn: on this machine; with DynamoDB in its table too.
         effects: clocks, randomness, waiting.
     """
 
     config: BackfillConfig
     store: ObjectStore
     ledger: Ledger
-    host_leases: LeaseTable
+    host_leases: tuple[LeaseTable, ...]
     effects: Effects = field(default_factory=Effects)
 
     def log(self, shard: str) -> ShardLog:
@@ -109,7 +109,7 @@ def open_state(
     environ: Mapping[str, str] | None = None,
     open_store: Callable[[BackfillConfig], ObjectStore] = open_store,
     open_ledger: Callable[..., Ledger] = open_ledger,
-    host_lease_table: Callable[[Mapping[str, str]], LeaseTable] = host_lease_table,
+    host_lease_tables: Callable[[BackfillConfig, Mapping[str, str]], tuple[LeaseTable, ...]] = host_lease_tables,
 ) -> Iterator[BackfillState]:
     """Open (or begin) the state of a config; closes the ledger at the end.
 
@@ -121,7 +121,7 @@ def open_state(
         environ: environment variables; default: the process's.
         open_store: config -> its store.
         open_ledger: config and `read_only` -> its ledger.
-        host_lease_table: the leases on PDS hosts.
+        host_lease_tables: the leases on PDS hosts.
 
     Raises:
         UsageError: the config asks for something that this version doesn't have yet, or there is no state and none is
@@ -134,17 +134,17 @@ def open_state(
     effects = effects or Effects()
     store = open_store(config)
     ledger = open_ledger(config, read_only=read_only)
-    hosts: LeaseTable | None = None
+    hosts: tuple[LeaseTable, ...] = ()
     try:
         bound = ledger.state_id()
         marker = ensure_state(store, config.name, effects.new_id, ledger_state_id=bound, read_only=read_only)
         if bound is not None or not read_only:
             ledger.bind_state(marker.state_id)
-        hosts = host_lease_table(os.environ if environ is None else environ)
+        hosts = host_lease_tables(config, os.environ if environ is None else environ)
         yield BackfillState(config=config, store=store, ledger=ledger, host_leases=hosts, effects=effects)
     finally:
-        if hosts is not None:
-            hosts.close()
+        for table in hosts:
+            table.close()
         ledger.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from backfill_dagster.config.models import BackfillConfig
-from backfill_dagster.config.outputs import DynamodbStorage
 from backfill_dagster.config.sources import S3Source, S3UriList
 
 
@@ -14,8 +13,6 @@ def unavailable(config: BackfillConfig) -> list[str]:
         found.append("source.type s3 is not available in this version; use sqlite, file or inline")
     if any(isinstance(item.source, S3UriList) for item in config.filters):
         found.append("source.type s3 of a filter is not available in this version; use sqlite, file or inline")
-    if isinstance(config.storage, DynamodbStorage):
-        found.append("storage.type dynamodb is not available in this version; use sqlite")
     if config.processing.decode_processes > 0:
         found.append("processing.decode_processes over 0 is not available in this version; use 0")
     return found

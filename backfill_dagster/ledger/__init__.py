@@ -2,13 +2,22 @@
 
 from backfill_dagster.ledger.base import Ledger, Settled, ShardSummary
 from backfill_dagster.ledger.behind import items_behind
+from backfill_dagster.ledger.counts import outcome_counts
+from backfill_dagster.ledger.dynamodb import DynamodbLedger
 from backfill_dagster.ledger.item import item_attributes, item_from_attributes
 from backfill_dagster.ledger.lease import Lease
 from backfill_dagster.ledger.lease_record import LeaseRecord, LeaseTable
-from backfill_dagster.ledger.open import host_lease_table, lock_folder, open_ledger
+from backfill_dagster.ledger.open import (
+    dynamodb_table,
+    host_lease_tables,
+    lock_folder,
+    machine_lease_table,
+    open_ledger,
+)
 from backfill_dagster.ledger.sqlite import SqliteLedger
 
 __all__ = [
+    "DynamodbLedger",
     "Lease",
     "LeaseRecord",
     "LeaseTable",
@@ -16,10 +25,13 @@ __all__ = [
     "Settled",
     "ShardSummary",
     "SqliteLedger",
-    "host_lease_table",
+    "dynamodb_table",
+    "host_lease_tables",
     "item_attributes",
     "item_from_attributes",
     "items_behind",
     "lock_folder",
+    "machine_lease_table",
+    "outcome_counts",
     "open_ledger",
 ]

@@ -55,7 +55,11 @@ class Ledger(Protocol):
         ...
 
     def put(self, items: Sequence[LedgerItem], *, over: Mapping[str, int] | None = None) -> None:
-        """Write items; one whose shard and DID already stand at the same or a higher seq is left as it is.
+        """Write items; of several of one shard and DID the highest seq stays.
+
+        Of two calls, a storage that can compare leaves what stands at the same or a higher seq (SQLite); in another the
+        later one stays (DynamoDB, whose batches take no conditions). Only the holder of the shard's lease calls this,
+        so that takes a stalled one that wakes up: what it writes is stale by its seq, which `verify` names.
 
         Args:
             items: of this backfill.
@@ -68,6 +72,10 @@ class Ledger(Protocol):
         """
         ...
 
+    def as_kept(self, item: LedgerItem) -> LedgerItem:
+        """The item as it comes back when it was written: a storage may have to cut a very large one."""
+        ...
+
     def items(self, shard: str) -> Iterator[LedgerItem]:
         """The items of a shard, by DID; read in pages, so that writers are never held up."""
         ...
@@ -78,6 +86,10 @@ class Ledger(Protocol):
 
     def find(self, did: str) -> list[LedgerItem]:
         """Every item of a DID in this backfill (one per shard that it has been in), by shard."""
+        ...
+
+    def find_in_all(self, did: str) -> list[LedgerItem]:
+        """Every item of a DID in all backfills that share this storage, by backfill and shard."""
         ...
 
     def seqs(self, shard: str) -> dict[str, int]:

@@ -57,6 +57,10 @@ class LeaseTable(Protocol):
         """
         ...
 
+    def holders(self) -> list[LeaseRecord]:
+        """Every record that isn't released, by name; whether its holder still lives is another question."""
+        ...
+
     def close(self) -> None:
         """Close the storage."""
         ...

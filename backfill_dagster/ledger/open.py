@@ -1,21 +1,22 @@
-"""From a config to its ledger, and from the environment to this machine's host leases."""
+"""From a config to its ledger and to the leases on PDS hosts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from backfill_dagster.errors import UsageError
+from backfill_dagster.aws import AwsPlace
+from backfill_dagster.config import BackfillConfig, DynamodbStorage
 from backfill_dagster.ledger.base import Ledger
+from backfill_dagster.ledger.dynamodb import DynamodbLedger
+from backfill_dagster.ledger.dynamodb_leases import HOSTS_PK, DynamodbLeaseTable
+from backfill_dagster.ledger.dynamodb_requests import Requests
+from backfill_dagster.ledger.dynamodb_table import DynamodbTable
 from backfill_dagster.ledger.lease_record import LeaseTable
 from backfill_dagster.ledger.sqlite import SqliteLedger
 from backfill_dagster.ledger.sqlite_file import SqliteFile
 from backfill_dagster.ledger.sqlite_leases import SqliteLeaseTable
 from backfill_dagster.ledger.sqlite_schema import LEASE_TABLE
-
-if TYPE_CHECKING:
-    from backfill_dagster.config import BackfillConfig
 
 LOCK_FOLDER_VARIABLE = "BACKFILL_LOCK_DIR"
 
@@ -23,18 +24,21 @@ _HOSTS_SCHEMA_VERSION = 1
 
 
 def open_ledger(config: BackfillConfig, *, read_only: bool = False) -> Ledger:
-    """The ledger that the config's `storage` names. Touches no disk yet.
+    """The ledger that the config's `storage` names. Touches no disk and asks no server yet.
 
     Args:
         config: the validated YAML.
         read_only: for commands that only look: nothing is ever created, read-only folders are fine.
-
-    Raises:
-        UsageError: a kind of ledger that this version doesn't have.
     """
-    if config.storage.type != "sqlite":
-        raise UsageError(f"storage.type {config.storage.type}: only sqlite is available in this version")
+    if isinstance(config.storage, DynamodbStorage):
+        return DynamodbLedger(dynamodb_table(config.storage, read_only=read_only), config.name)
     return SqliteLedger(config.ledger_path, config.name, read_only=read_only)
+
+
+def dynamodb_table(storage: DynamodbStorage, *, read_only: bool = False) -> DynamodbTable:
+    """The table that `storage` names. Asks no server yet."""
+    place = AwsPlace(storage.region, storage.endpoint_url)
+    return DynamodbTable(storage.table_name, place, create=storage.create_table, read_only=read_only)
 
 
 def lock_folder(environ: Mapping[str, str]) -> Path:
@@ -46,8 +50,19 @@ def lock_folder(environ: Mapping[str, str]) -> Path:
     return (Path(base) if base else home / ".local" / "state") / "backfill-dagster" / "locks"
 
 
-def host_lease_table(environ: Mapping[str, str]) -> LeaseTable:
-    """The leases on PDS hosts, over all configs of this machine. Touches no disk yet."""
+def host_lease_tables(config: BackfillConfig, environ: Mapping[str, str]) -> tuple[LeaseTable, ...]:
+    """Where a PDS host has to be leased, in turn: on this machine, over all its configs; with DynamoDB in its table too.
+
+    The table's are over all machines that share it. Touches no disk and asks no server yet.
+    """
+    own = machine_lease_table(environ)
+    if not isinstance(config.storage, DynamodbStorage):
+        return (own,)
+    return own, DynamodbLeaseTable(Requests(dynamodb_table(config.storage)), HOSTS_PK)
+
+
+def machine_lease_table(environ: Mapping[str, str]) -> SqliteLeaseTable:
+    """The leases on PDS hosts in this machine's lock folder."""
     path = lock_folder(environ) / "hosts.sqlite"
     return SqliteLeaseTable(
         SqliteFile(

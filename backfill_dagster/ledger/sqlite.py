@@ -48,7 +48,7 @@ class SqliteLedger:
             remedy=f"move {path} (and its -wal and -shm) away: `backfill run` writes it again from the logs",
             read_only=read_only,
         )
-        self._leases = SqliteLeaseTable(self._file)
+        self._leases = SqliteLeaseTable(self._file, under=f"{backfill}/")
 
     @property
     def leases(self) -> SqliteLeaseTable:
@@ -65,6 +65,10 @@ class SqliteLedger:
                 self._file.write(_PUT, (_row(item) for item in items))
             else:
                 self._file.write(_PUT_OVER, ([*_row(item), over.get(item.result.did)] for item in items))
+
+    def as_kept(self, item: LedgerItem) -> LedgerItem:
+        """The item itself: a row has no bound that one could meet."""
+        return item
 
     def items(self, shard: str) -> Iterator[LedgerItem]:
         """The shard's items by DID, page by page."""
@@ -84,6 +88,10 @@ class SqliteLedger:
     def find(self, did: str) -> list[LedgerItem]:
         """The DID's items, by shard."""
         return self._items(f"{_SELECT} WHERE did = ? AND backfill = ? ORDER BY shard", did, self._backfill)
+
+    def find_in_all(self, did: str) -> list[LedgerItem]:
+        """The DID's items in every backfill of the file, by backfill and shard."""
+        return self._items(f"{_SELECT} WHERE did = ? ORDER BY backfill, shard", did)
 
     def seqs(self, shard: str) -> dict[str, int]:
         """DID -> seq."""

@@ -11,14 +11,18 @@ _NAMES = tuple(f.name for f in fields(LeaseRecord))
 
 _SELECT = f"SELECT {', '.join(_NAMES)} FROM leases WHERE name = ?"
 
+_SELECT_HELD = f"SELECT {', '.join(_NAMES)} FROM leases WHERE NOT released AND substr(name, 1, ?) = ? ORDER BY name"
+
 _UPSERT = f"INSERT OR REPLACE INTO leases ({', '.join(_NAMES)}) VALUES ({', '.join('?' * len(_NAMES))})"
 
 
 class SqliteLeaseTable:
     """`LeaseTable` in the table `leases` of a file; compare-and-set is one immediate transaction."""
 
-    def __init__(self, file: SqliteFile) -> None:
+    def __init__(self, file: SqliteFile, *, under: str = "") -> None:
+        """With `under`, `holders` leaves out names that don't begin so: a ledger's file may hold other backfills."""
         self._file = file
+        self._under = under
 
     def read(self, name: str) -> LeaseRecord | None:
         """The record; None when there is none, or no file."""
@@ -35,6 +39,10 @@ class SqliteLeaseTable:
                 return False
             connection.execute(_UPSERT, tuple(asdict(new).values()))
         return True
+
+    def holders(self) -> list[LeaseRecord]:
+        """The records that aren't released, by name."""
+        return [_record(row) for row in self._file.rows(_SELECT_HELD, (len(self._under), self._under))]
 
     def close(self) -> None:
         """Close the file."""

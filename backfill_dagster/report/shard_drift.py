@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import duckdb
 
@@ -189,7 +190,7 @@ def _ledger_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator[s
         elif known[1] != item.seq:
             behind = f"the ledger has {did} at seq {item.seq}, the log at {known[1]}"
             yield f"{shard}: {behind}; the next run mends it, or `backfill repair`"
-        elif known[0].for_ledger != item.result:
+        elif state.ledger.as_kept(replace(item, result=known[0].for_ledger)) != item:
             yield f"{shard}: the ledger's item of {did} differs from the log's; `backfill repair` writes it again"
     for did in sorted(set(fold.dids) - seen):
         yield f"{shard}: the ledger lacks {did}; the next run mends it, or `backfill repair`"

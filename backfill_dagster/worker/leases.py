@@ -1,4 +1,4 @@
-"""The two leases of a shard run, shard and host, taken together and let go together.
+"""The leases of a shard run, its host's and its shard's, taken together and let go together.
 
 Order and politeness only: that nothing is lost or doubled rests on the log.
 """
@@ -21,10 +21,10 @@ from backfill_dagster.state import BackfillState
 
 @dataclass(frozen=True)
 class HeldLeases:
-    """Both leases of a running shard run; `epoch` is the shard lease's."""
+    """All leases of a running shard run; `epoch` is the shard lease's. A host is leased in one or two tables."""
 
     shard: Lease
-    host: Lease | None
+    hosts: tuple[Lease, ...]
 
     @property
     def epoch(self) -> int:
@@ -32,10 +32,10 @@ class HeldLeases:
         return self.shard.epoch
 
     def check(self) -> None:
-        """Raise FencedError when either lease was lost or couldn't be confirmed for too long."""
+        """Raise FencedError when one of them was lost or couldn't be confirmed for too long."""
         self.shard.check()
-        if self.host is not None:
-            self.host.check()
+        for lease in self.hosts:
+            lease.check()
 
 
 class _Taking:
@@ -77,7 +77,7 @@ def _stopped() -> InterruptedRunError:
 async def held_leases(
     state: BackfillState, shard: str, host: str | None, run_id: str, *, at_least_epoch: int
 ) -> AsyncIterator[HeldLeases]:
-    """Take the host's lease, then the shard's; both are released at the end, however it comes.
+    """Take the host's leases, then the shard's; all are released at the end, however it comes.
 
     Args:
         state: the opened state.
@@ -107,6 +107,6 @@ async def held_leases(
         return await asyncio.to_thread(taking.take)
 
     async with AsyncExitStack() as stack:
-        host_lease = None if host is None else await take(state.host_leases, host, 0)
+        host_leases = () if host is None else tuple([await take(table, host, 0) for table in state.host_leases])
         shard_lease = await take(state.ledger.leases, state.lease_name(shard), at_least_epoch)
-        yield HeldLeases(shard_lease, host_lease)
+        yield HeldLeases(shard_lease, host_leases)

@@ -158,7 +158,7 @@ def test_what_somebody_else_holds_is_left_out_and_named(config: Path, network: N
     backfill("plan", config)
     with opened(config) as state:
         lease = Lease.acquire(
-            state.host_leases, host_of(network, 1), owner="somebody else", run_id="1", lease_seconds=60
+            state.host_leases[0], host_of(network, 1), owner="somebody else", run_id="1", lease_seconds=60
         )
         try:
             as_json, said = backfill("run", config, "--json"), backfill("run", config)

@@ -47,7 +47,7 @@ def test_a_run_that_is_stopped_goes_on_later(
     with opened(config) as state:
         for shard in status.json["shards"]:
             assert is_free(state.ledger.leases, f"study/{shard}")
-            assert is_free(state.host_leases, shard.partition("~")[0])
+            assert is_free(state.host_leases[0], shard.partition("~")[0])
 
     ran = backfill("run", config, "--json")
     assert ran.code == 0

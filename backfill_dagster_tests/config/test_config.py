@@ -147,7 +147,6 @@ def test_what_is_not_available_says_so() -> None:
     assert [line.partition(" is not available")[0] for line in unavailable(config)] == [
         "source.type s3",
         "source.type s3 of a filter",
-        "storage.type dynamodb",
         "state.path on S3",
         "processing.decode_processes over 0",
     ]

@@ -1,12 +1,13 @@
 """What every ledger has to do. A test module subclasses this and gives `make_ledger`, which opens a backfill's ledger.
 
-Ledgers made in one test lie over the same storage, as those of several processes do.
+`ComparingContract` is for those that compare before they write. Ledgers made in one test lie over the same storage, as those of several processes do.
 """
 
 from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pytest
@@ -14,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backfill_dagster.errors import StateError
-from backfill_dagster.ledger import LeaseRecord, Ledger, Settled, ShardSummary
+from backfill_dagster.ledger import LeaseRecord, Ledger, Settled, ShardSummary, outcome_counts
 from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome, Wanted
 
 MakeLedger: TypeAlias = Callable[[str], Ledger]
@@ -99,14 +100,23 @@ class LedgerContract:
         assert ledger.item(SHARD, "did:plc:full") == full
         assert ledger.item(SHARD, "did:plc:bare") == bare
 
-    def test_an_item_is_written_only_over_a_lower_seq(self, ledger: Ledger) -> None:
-        ledger.put([item("did:plc:a", 5, rev="five")])
-        ledger.put([item("did:plc:a", 4, rev="four"), item("did:plc:b", 4)])
-        ledger.put([item("did:plc:a", 5, rev="another five")])
-        assert ledger.seqs(SHARD) == {"did:plc:a": 5, "did:plc:b": 4}
-        assert [one.result.rev for one in ledger.items(SHARD)] == ["five", None]
+    def test_a_later_item_replaces_an_earlier_one(self, ledger: Ledger) -> None:
+        ledger.put([item("did:plc:a", 5, rev="five", http_status=500), item("did:plc:b", 4)])
         ledger.put([item("did:plc:a", 6, rev="six")])
-        assert [one.result.rev for one in ledger.items(SHARD)] == ["six", None]
+        assert ledger.seqs(SHARD) == {"did:plc:a": 6, "did:plc:b": 4}
+        assert list(ledger.items(SHARD)) == [item("did:plc:a", 6, rev="six"), item("did:plc:b", 4)]
+
+    def test_over_the_item_that_is_named_and_no_other(self, ledger: Ledger) -> None:
+        ledger.put([item("did:plc:a", 5, rev="wrong"), item("did:plc:b", 5, rev="wrong")])
+        mended = [item("did:plc:a", 3, rev="right"), item("did:plc:b", 3), item("did:plc:c", 3, rev="new")]
+        ledger.put(mended, over={"did:plc:a": 5, "did:plc:b": 4})
+        assert [(one.seq, one.result.rev) for one in ledger.items(SHARD)] == [(3, "right"), (5, "wrong"), (3, "new")]
+        ledger.put([item("did:plc:c", 9)], over={})
+        assert ledger.seqs(SHARD)["did:plc:c"] == 3, "where there is one and none was named"
+
+    def test_an_item_of_common_size_is_kept_as_it_is(self, ledger: Ledger) -> None:
+        full = LedgerItem(backfill="study", shard=SHARD, seq=7, result=FULL)
+        assert ledger.as_kept(full) == full
 
     def test_of_one_batch_the_highest_seq_stays(self, ledger: Ledger) -> None:
         ledger.put([item("did:plc:a", 2), item("did:plc:a", 9), item("did:plc:a", 3)])
@@ -271,6 +281,49 @@ class LedgerContract:
     def test_compare_and_set_of_a_record_that_is_not_there(self, ledger: Ledger) -> None:
         assert ledger.leases.compare_and_set(lease().name, lease(), lease(1)) is False
         assert ledger.leases.read(lease().name) is None
+
+    def test_who_holds_leases(self, make_ledger: MakeLedger) -> None:
+        ledger, other = make_ledger("study"), make_ledger("other")
+        assert ledger.leases.holders() == []
+        held, free = lease(), lease(name="study/b", released=True)
+        for one in (lease(name="study/c"), held, free):
+            ledger.leases.compare_and_set(one.name, None, one)
+        other.leases.compare_and_set("other/a", None, lease(name="other/a"))
+        assert ledger.leases.holders() == [lease(name="study/c"), held]
+        assert other.leases.holders() == [lease(name="other/a")]
+
+    def test_a_did_in_all_backfills(self, make_ledger: MakeLedger) -> None:
+        study, other = make_ledger("study"), make_ledger("other")
+        assert study.find_in_all("did:plc:a") == []
+        there = [item("did:plc:a", 3, shard=OTHER), item("did:plc:a", 1)]
+        theirs = replace(item("did:plc:a", 7), backfill="other")
+        study.put([*there, item("did:plc:b", 1)])
+        other.put([theirs])
+        assert study.find_in_all("did:plc:a") == other.find_in_all("did:plc:a") == [theirs, *reversed(there)]
+        assert (study.find("did:plc:a"), other.find("did:plc:a")) == ([*reversed(there)], [theirs])
+
+    def test_outcomes_over_all_shards(self, ledger: Ledger) -> None:
+        assert outcome_counts(ledger) == {}
+        ledger.put_summary(SHARD, ShardSummary(outcomes={"complete": 3, "http_error": 1}, seq=4))
+        ledger.put_summary(OTHER, ShardSummary(outcomes={"complete": 2}, seq=1))
+        assert outcome_counts(ledger) == {"complete": 5, "http_error": 1}
+
+
+class ComparingContract:
+    """Of a ledger that writes an item only over a lower seq, over all calls."""
+
+    @pytest.fixture
+    def ledger(self, make_ledger: MakeLedger) -> Ledger:
+        return make_ledger("study")
+
+    def test_an_item_is_written_only_over_a_lower_seq(self, ledger: Ledger) -> None:
+        ledger.put([item("did:plc:a", 5, rev="five")])
+        ledger.put([item("did:plc:a", 4, rev="four"), item("did:plc:b", 4)])
+        ledger.put([item("did:plc:a", 5, rev="another five")])
+        assert ledger.seqs(SHARD) == {"did:plc:a": 5, "did:plc:b": 4}
+        assert [one.result.rev for one in ledger.items(SHARD)] == ["five", None]
+        ledger.put([item("did:plc:a", 6, rev="six")])
+        assert [one.result.rev for one in ledger.items(SHARD)] == ["six", None]
 
     @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     @given(

@@ -65,8 +65,10 @@ async def test_a_run_that_cannot_confirm_for_half_of_lease_seconds_stops_committ
     async with tiny(repos=3) as network:
         with state_of(folder, network, processing=STEP_BY_STEP) as state:
             await plan_backfill(state, run_id="plan")
-            table = SilentTable(state.ledger.leases if which == "shard" else state.host_leases)
-            silenced: Any = {"ledger": WithLeases(state.ledger, table)} if which == "shard" else {"host_leases": table}
+            table = SilentTable(state.ledger.leases if which == "shard" else state.host_leases[0])
+            silenced: Any = (
+                {"ledger": WithLeases(state.ledger, table)} if which == "shard" else {"host_leases": (table,)}
+            )
 
             def silence(numbers: RunNumbers) -> None:
                 if numbers.dids_done == 1:
@@ -144,7 +146,7 @@ async def test_a_run_that_is_killed_leaves_shard_and_host_free_at_once(folder: P
                 while len(fold_of(state, f"{host}~0000").dids) < 2:
                     assert killed.poll() is None
                     await asyncio.sleep(0.02)
-                held = [state.ledger.leases.read(f"study/{host}~0000"), state.host_leases.read(host)]
+                held = [state.ledger.leases.read(f"study/{host}~0000"), state.host_leases[0].read(host)]
                 assert [one and (one.pid, one.released) for one in held] == [(killed.pid, False)] * 2
             finally:
                 make_a_zombie(killed)

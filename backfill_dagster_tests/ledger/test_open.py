@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from backfill_dagster.errors import StateError, UsageError
-from backfill_dagster.ledger import host_lease_table, lock_folder, open_ledger
+from backfill_dagster.ledger import host_lease_tables, lock_folder, machine_lease_table, open_ledger
 from backfill_dagster_tests.ledger.contract import lease
 
 
@@ -44,10 +44,10 @@ def test_where_host_leases_are() -> None:
 
 def test_host_leases_are_one_file_for_all(tmp_path: Path) -> None:
     environ = {"BACKFILL_LOCK_DIR": str(tmp_path / "locks")}
-    table = host_lease_table(environ)
+    [table] = host_lease_tables(config(tmp_path), environ)
     assert table.read("pds.example") is None
     assert list(tmp_path.iterdir()) == []
     assert table.compare_and_set(lease().name, None, lease()) is True
-    assert host_lease_table(environ).compare_and_set(lease().name, None, lease()) is False
+    assert machine_lease_table(environ).compare_and_set(lease().name, None, lease()) is False
     assert (tmp_path / "locks" / "hosts.sqlite").exists()
     table.close()

@@ -15,7 +15,7 @@ from backfill_dagster.ledger import ShardSummary, SqliteLedger
 from backfill_dagster.ledger.sqlite_file import SqliteFile
 from backfill_dagster.ledger.sqlite_schema import LEDGER_SCHEMA, RESULT_COLUMNS
 from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome
-from backfill_dagster_tests.ledger.contract import FULL, SHARD, LedgerContract, MakeLedger, item
+from backfill_dagster_tests.ledger.contract import FULL, SHARD, ComparingContract, LedgerContract, MakeLedger, item
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def make_ledger(path: Path) -> Iterator[MakeLedger]:
         one.close()
 
 
-class TestSqliteLedger(LedgerContract):
+class TestSqliteLedger(LedgerContract, ComparingContract):
     """The contract on a SQLite file."""
 
 

@@ -172,7 +172,7 @@ class Backfill:
     def lease_is_free(self, key: str) -> bool:
         """Whether nobody holds the lease of a partition's host, nor its shard's."""
         with self.state() as state:
-            leases = [state.host_leases.read(Shard.parse(key).host), state.ledger.leases.read(f"{self.name}/{key}")]
+            leases = [state.host_leases[0].read(Shard.parse(key).host), state.ledger.leases.read(f"{self.name}/{key}")]
         return all(lease is not None and lease.released for lease in leases)
 
     def faults(self, *faults: Any) -> None:

@@ -135,7 +135,7 @@ def test_a_shard_in_somebody_elses_hands_gets_no_results(road: Road) -> None:
     key = road.plan()[0]
     with open_state(load_config(road.path)) as state:
         lease = Lease.acquire(
-            state.host_leases, Shard.parse(key).host, owner="somebody else", run_id="1", lease_seconds=1
+            state.host_leases[0], Shard.parse(key).host, owner="somebody else", run_id="1", lease_seconds=1
         )
         try:
             road.run("backfill_study", key=key, raise_on_error=False)

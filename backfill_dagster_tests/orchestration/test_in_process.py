@@ -196,7 +196,7 @@ def test_a_held_lease_is_one_line_that_names_the_owner(road: Road) -> None:
     config = load_config(road.path)
     with open_state(config) as state:
         lease = Lease.acquire(
-            state.host_leases, Shard.parse(key).host, owner="somebody else", run_id="1", lease_seconds=1
+            state.host_leases[0], Shard.parse(key).host, owner="somebody else", run_id="1", lease_seconds=1
         )
         try:
             result = road.run("backfill_study", key=key, raise_on_error=False)

@@ -18,8 +18,7 @@ from typing import Any
 
 from backfill_dagster.config import BackfillConfig, load_config
 from backfill_dagster.errors import BackfillError
-from backfill_dagster.ledger import SqliteLedger, host_lease_table
-from backfill_dagster.ledger.sqlite_leases import SqliteLeaseTable
+from backfill_dagster.ledger import SqliteLedger, machine_lease_table
 from backfill_dagster.state import BackfillState, open_state
 from backfill_dagster.store.disk import Disk
 from backfill_dagster_tests.net.virtual_time import InstantTime
@@ -104,12 +103,10 @@ class Life:
         def open_ledger(config: BackfillConfig, *, read_only: bool = False) -> FatedLedger:
             return FatedLedger(SqliteLedger(config.ledger_path, config.name), self.fate)
 
-        def host_leases(environ: Mapping[str, str]) -> FatedLeases:
-            table = host_lease_table(environ)
-            assert isinstance(table, SqliteLeaseTable)
-            return FatedLeases(table, self.fate, "host_lease")
+        def host_leases(config: BackfillConfig, environ: Mapping[str, str]) -> tuple[FatedLeases, ...]:
+            return (FatedLeases(machine_lease_table(environ), self.fate, "host_lease"),)
 
-        return {"open_store": open_store, "open_ledger": open_ledger, "host_lease_table": host_leases}
+        return {"open_store": open_store, "open_ledger": open_ledger, "host_lease_tables": host_leases}
 
     def plant(self) -> None:
         """Leave behind what else a dead writer of this kind of life can have left behind."""

@@ -108,7 +108,7 @@ async def test_a_held_host_is_left_out_and_the_others_are_worked_on(folder: Path
             await plan_backfill(state, run_id="plan")
             keys = shard_keys(state)
             host = keys[0].split("~")[0]
-            with somebody(state.host_leases, host):
+            with somebody(state.host_leases[0], host):
                 came = await run_all(state)
                 assert list(came.done.held) == [keys[0]]
                 assert came.done.held[keys[0]].startswith(f"{host} is held by somebody else;")
@@ -125,7 +125,7 @@ async def test_a_held_shard_gives_the_host_back(folder: Path) -> None:
             with somebody(state.ledger.leases, f"study/{only_shard(state)}"):
                 with pytest.raises(LeaseHeldError, match="is held by somebody else"):
                     await run_one(state)
-                host = state.host_leases.read(only_shard(state).split("~")[0])
+                host = state.host_leases[0].read(only_shard(state).split("~")[0])
                 assert host is not None
                 assert host.released
 
@@ -137,15 +137,15 @@ async def test_epochs_grow_and_never_fall_behind_the_log(folder: Path) -> None:
             shard = only_shard(state)
             async with held_leases(state, shard, None, "one", at_least_epoch=7) as leases:
                 assert leases.epoch == 7
-                assert leases.host is None
+                assert leases.hosts == ()
                 leases.check()
             with pytest.raises(FencedError, match="was released"):
                 leases.check()
             async with held_leases(state, shard, shard.split("~")[0], "two", at_least_epoch=3) as leases:
                 assert leases.epoch == 8
-                assert leases.host is not None
+                [host] = leases.hosts
                 leases.check()
-                leases.host.release()
+                host.release()
                 with pytest.raises(FencedError, match="was released"):
                     leases.check()
 
@@ -174,7 +174,7 @@ async def test_stopped_while_it_waits_for_a_lease(folder: Path) -> None:
         with state_of(folder, network) as state:
             await plan_backfill(state, run_id="plan")
             host = only_shard(state).split("~")[0]
-            with somebody(state.host_leases, host, 3600):
+            with somebody(state.host_leases[0], host, 3600):
                 task = asyncio.create_task(run_one(state))
                 await asyncio.sleep(0.05)
                 task.cancel()

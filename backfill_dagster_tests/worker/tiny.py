@@ -101,6 +101,6 @@ def assert_sound(state: BackfillState) -> None:
 def assert_released(state: BackfillState) -> None:
     for key in shard_keys(state):
         lease = state.ledger.leases.read(f"{state.config.name}/{key}")
-        host = state.host_leases.read(key.split("~")[0])
+        host = state.host_leases[0].read(key.split("~")[0])
         assert lease is None or lease.released
         assert host is None or host.released
