@@ -9,6 +9,7 @@ import pytest
 
 from backfill_dagster_tests.aws.servers import (  # noqa: F401 - fixtures
     aws_environ,
+    aws_module_environ,
     bucket,
     dynalite,
     ministack,

@@ -32,6 +32,6 @@ __all__ = [
     "items_behind",
     "lock_folder",
     "machine_lease_table",
-    "outcome_counts",
     "open_ledger",
+    "outcome_counts",
 ]

@@ -56,6 +56,18 @@ def dynalite() -> Iterator[str]:
 @pytest.fixture
 def aws_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     """Credentials that the servers take, and nothing of this machine's own AWS configuration."""
+    _set_environ(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def aws_module_environ() -> Iterator[None]:
+    """The same for a module."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        _set_environ(monkeypatch)
+        yield
+
+
+def _set_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     for name, value in CREDENTIALS.items():

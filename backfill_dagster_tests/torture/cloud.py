@@ -9,26 +9,27 @@ import os
 import shutil
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from backfill_dagster.aws import AwsPlace, aws_client
+from backfill_dagster.config import BackfillConfig, DynamodbStorage, load_config
+from backfill_dagster.errors import StateError
+from backfill_dagster.ledger import DynamodbLedger, LeaseTable, machine_lease_table
 from backfill_dagster.ledger.dynamodb_leases import HOSTS_PK, DynamodbLeaseTable
 from backfill_dagster.ledger.dynamodb_requests import Requests
 from backfill_dagster.ledger.dynamodb_table import DynamodbTable
-
-from backfill_dagster.aws import AwsPlace, aws_client
-from backfill_dagster.config import BackfillConfig, DynamodbStorage
-from backfill_dagster.errors import StateError
-from backfill_dagster.ledger import DynamodbLedger, LeaseTable, machine_lease_table
+from backfill_dagster.records.part_file import part_key
 from backfill_dagster.store.s3 import S3Store
 from backfill_dagster_tests.torture.fate import Fate
-from backfill_dagster_tests.torture.fated import FatedLeases
-from backfill_dagster_tests.torture.life import CONFIG, Life
+from backfill_dagster_tests.torture.life import CONFIG, LOCKS, Life
 from backfill_dagster_tests.worker.mortal import KilledError
+from backfill_dagster_tests.worker.tiny import fold_of, only_shard
 
 BUCKET = "torture"
 REGION = "us-east-1"
@@ -70,9 +71,9 @@ class CloudFate(Fate):
 
     blow: CloudBlow | None  # type: ignore[assignment]
 
-    def __init__(self, blow: CloudBlow | None = None, at: int = 0) -> None:
+    def __init__(self, blow: StrEnum | None = None, at: int = 0) -> None:
         super().__init__(None, at)
-        self.blow = blow
+        self.blow = None if blow is None else CloudBlow(blow.value)
 
     def strike(self, blow: Any, half: Callable[[], object]) -> None:
         from botocore.exceptions import ClientError, ConnectionClosedError
@@ -126,6 +127,8 @@ def _where(parameters: Mapping[str, Any]) -> str:
 class CloudLife(Life):
     """A life on S3 and DynamoDB. The folder holds its config and the machine's leases."""
 
+    fate_of = CloudFate
+
     @classmethod
     def begin(cls, base: Path, folder: Path) -> None:
         """Copy what there is at a base: the folder, the objects, the items."""
@@ -149,8 +152,7 @@ class CloudLife(Life):
             return DynamodbLedger(self._table(), config.name)
 
         def host_leases(config: BackfillConfig, environ: Mapping[str, str]) -> tuple[LeaseTable, ...]:
-            own = FatedLeases(machine_lease_table(environ), self.fate, "host_lease")
-            return own, DynamodbLeaseTable(Requests(self._table()), HOSTS_PK)
+            return machine_lease_table(environ), DynamodbLeaseTable(Requests(self._table()), HOSTS_PK)
 
         return {"open_store": open_store, "open_ledger": open_ledger, "host_lease_tables": host_leases}
 
@@ -159,6 +161,16 @@ class CloudLife(Life):
         table = DynamodbTable(self.storage.table_name, place, create=self.storage.create_table)
         table._client = FatedClient(aws_client("dynamodb", place), self.fate)
         return table
+
+    def plant(self) -> None:
+        """A large part on its way up, which no entry names."""
+        with self.opened() as state:
+            shard = only_shard(state)
+            key = part_key("like", shard=shard, seq=9, epoch=fold_of(state, shard).epoch - 1, unique="b0b0")
+        s3_of(self.config).create_multipart_upload(Bucket=BUCKET, Key=f"{prefix_of(self.config)}/{key}")
+
+    def _lease_files(self) -> Sequence[Path]:
+        return [self.folder / LOCKS / "hosts.sqlite"]
 
     def strays(self) -> set[str]:
         """Without a rename a part is where readers look before its entry: the next run sweeps what has none."""
@@ -176,8 +188,6 @@ class CloudLife(Life):
 
 
 def load(folder: Path) -> BackfillConfig:
-    from backfill_dagster.config import load_config
-
     return load_config(folder / CONFIG)
 
 
@@ -267,7 +277,3 @@ def assert_clear(why: object, config: BackfillConfig) -> None:
     assert "\n" not in text, text
     assert prefix_of(config) in text, text
     assert ";" in text, text
-
-
-def kinds_of(calls: Iterable[Any]) -> list[str]:
-    return [call.kind for call in calls]

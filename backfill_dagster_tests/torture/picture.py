@@ -74,7 +74,7 @@ def finished_picture(state: BackfillState) -> Picture:
 def held_in(state: BackfillState, shards: Iterable[str]) -> list[LeaseRecord]:
     """The leases of these shards and their hosts that a living process has not let go."""
     records = [state.ledger.leases.read(f"{state.config.name}/{shard}") for shard in shards]
-    records += [state.host_leases[0].read(shard.split("~")[0]) for shard in shards]
+    records += [table.read(shard.split("~")[0]) for table in state.host_leases for shard in shards]
     return [one for one in records if one is not None and not one.released and not is_dead(owner(one), own_identity())]
 
 
