@@ -19,7 +19,7 @@ import yaml
 
 from backfill_dagster.aws import AwsPlace, aws_client
 from backfill_dagster.config import BackfillConfig, DynamodbStorage, load_config
-from backfill_dagster.errors import StateError
+from backfill_dagster.errors import FencedError, StateError
 from backfill_dagster.ledger import DynamodbLedger, LeaseTable, machine_lease_table
 from backfill_dagster.ledger.dynamodb_leases import HOSTS_PK, DynamodbLeaseTable
 from backfill_dagster.ledger.dynamodb_requests import Requests
@@ -36,7 +36,7 @@ REGION = "us-east-1"
 
 DURABLE = {
     *("put_object", "delete_object", "create_multipart_upload", "upload_part", "complete_multipart_upload"),
-    *("abort_multipart_upload", "put_item", "delete_item", "batch_write_item", "create_table"),
+    *("abort_multipart_upload", "put_item", "update_item", "delete_item", "batch_write_item", "create_table"),
 }
 """Methods of boto3's clients that change something."""
 
@@ -246,6 +246,8 @@ def copy_objects(old: BackfillConfig, new: BackfillConfig) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(copy, keys))
+    for upload in client.list_multipart_uploads(Bucket=BUCKET, Prefix=prefix_of(old)).get("Uploads", ()):
+        client.create_multipart_upload(Bucket=BUCKET, Key=upload["Key"].replace(prefix_of(old), prefix_of(new), 1))
 
 
 def objects_of(config: BackfillConfig) -> Iterator[tuple[str, str]]:
@@ -272,8 +274,8 @@ def copy_items(old: BackfillConfig, new: BackfillConfig) -> None:
 
 def assert_clear(why: object, config: BackfillConfig) -> None:
     """An error that a person can do something with: one line, the place, what to do."""
-    assert isinstance(why, StateError), repr(why)
+    assert isinstance(why, (StateError, FencedError)), repr(why)
     text = str(why)
     assert "\n" not in text, text
-    assert prefix_of(config) in text, text
+    assert isinstance(why, FencedError) or prefix_of(config) in text, text
     assert ";" in text, text

@@ -95,10 +95,10 @@ def windows(scenes: Mapping[str, Scene], ground: Path) -> Mapping[str, Window]:
     }
 
 
-def after_marking(scene: Scene, folder: Path) -> tuple[Path, Sequence[Call]]:
+def after_marking(scene: Scene, folder: Path, life: type[Life] = Life) -> tuple[Path, Sequence[Call]]:
     """The scene without the commands before its run: where that begins, and its calls."""
-    shutil.copytree(scene.base, folder)
-    before = Life(folder, Fate())
+    life.begin(scene.base, folder)
+    before = life(folder, life.fate_of())
     assert before.run([command for command in scene.commands if command is not run]).why is None
     return folder, scene.calls[len(before.fate.calls) :]
 
@@ -161,10 +161,10 @@ def set_lease_seconds(path: Path, seconds: int) -> None:
     path.write_text(yaml.safe_dump(content))
 
 
-def take_over(folder: Path) -> None:
+def take_over(folder: Path, life: type[Life] = Life) -> None:
     """Run to the end, in this process; with so short leases it may take one itself for lost, and starts again."""
     for _ in range(TAKE_OVERS_MAX):
-        ended = Life(folder, Fate()).run([run])
+        ended = life(folder, life.fate_of()).run([run])
         if ended.why is None:
             return
         assert isinstance(ended.why, (FencedError, LeaseHeldError)), repr(ended.why)

@@ -9,7 +9,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing.process import BaseProcess
@@ -40,18 +40,21 @@ class Sleep(Fate):
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)
 
 
-def run_and_stop(folder: Path, at: int) -> None:
+def run_and_stop(folder: Path, at: int, life: type[Life], environ: Mapping[str, str]) -> None:
     """`backfill run` on the folder's config, stopped before its call number `at`."""
+    os.environ.update(environ)
     writer.SNAPSHOT_ENTRIES = SNAPSHOT_ENTRIES
-    means = Life(folder, Sleep(at, folder / STOPPED_AT)).means()
+    means = life(folder, Sleep(at, folder / STOPPED_AT)).means()
     vars(opening)[open_state.__name__] = partial(open_state, **means)
     run_here(["run", str(folder / CONFIG)], folder / SAID, folder / LOCKS)
 
 
 @contextmanager
-def stopped_run(folder: Path, at: int) -> Iterator[BaseProcess]:
+def stopped_run(
+    folder: Path, at: int, life: type[Life] = Life, environ: Mapping[str, str] | None = None
+) -> Iterator[BaseProcess]:
     """The process, when it stands still; killed at the end if it is still there."""
-    process = SERVER.Process(target=run_and_stop, args=(folder, at))
+    process = SERVER.Process(target=run_and_stop, args=(folder, at, life, environ or {}))
     process.start()
     try:
         wait_until_stopped(process)
