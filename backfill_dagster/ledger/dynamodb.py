@@ -153,7 +153,7 @@ class DynamodbLedger:
             return []
         keys = map(_key, self._attention_keys(outcome, limit))
         found: list[LedgerItem] = []
-        while len(found) < limit and (some := list(islice(keys, BATCH_READS))):
+        while len(found) < limit and (some := list(islice(keys, min(limit - len(found), BATCH_READS)))):
             # What the index says of a DID may be a moment old: the items themselves decide.
             items = map(self._item, self._requests.get_many(some))
             found += [item for item in items if item.result.outcome is outcome]

@@ -30,12 +30,13 @@ _KEYED_MAX_BYTES = 512
 
 _HASHED = "sha256:"
 
-_ITEM_MAX_BYTES = 400 * 1024
-_KEYS_MAX_BYTES = 8 * 1024
-"""What the keys, the DID among them, and the names of what was cut take at most."""
+_JSON_MAX_BYTES = 392 * 1024
+"""Of 400 KB: the rest is for keys, the DID among them, and the names of what was cut."""
 
-_CUT_IN_TURN = ("records_seen_by_collection", "error_headers", "records_by_type")
-"""The first is evidence that a next fetch brings again; the last is what readers look for."""
+_CUT_IN_TURN = ("records_seen_by_collection", "error_headers", "total_records_by_type", "types", "records_by_type")
+"""The first is evidence that a next fetch brings again; then the old table's copies of what readers look for last."""
+
+_WITHOUT = {"total_records_by_type": "{}", "types": ""}
 
 
 def did_key(did: str) -> str:
@@ -80,7 +81,7 @@ def as_kept(item: LedgerItem) -> LedgerItem:
     """The item as it comes back from the table: itself, unless it has to be cut or has texts that UTF-8 can't say."""
     attributes = item_attributes(item)
     try:
-        if len(orjson.dumps(attributes)) <= _ITEM_MAX_BYTES - _KEYS_MAX_BYTES:
+        if len(orjson.dumps(attributes)) <= _JSON_MAX_BYTES:
             return item
     except TypeError:
         pass  # a lone surrogate
@@ -99,19 +100,18 @@ def _attributes(item: LedgerItem) -> dict[str, Any]:
     except TypeError:  # a lone surrogate
         attributes = clean(attributes)
         size = len(orjson.dumps(attributes))
-    bound = _ITEM_MAX_BYTES - _KEYS_MAX_BYTES
-    if size <= bound:
-        return attributes
+    return attributes if size <= _JSON_MAX_BYTES else _cut(attributes)
+
+
+def _cut(attributes: dict[str, Any]) -> dict[str, Any]:
     was_cut = []
     for name in _CUT_IN_TURN:
-        if name == "records_by_type":  # before the counts themselves, the old table's copies of them
-            attributes |= {"types": "", "total_records_by_type": "{}"}
-            was_cut += ["types", "total_records_by_type"]
-        over = len(orjson.dumps(attributes)) - bound
+        over = len(orjson.dumps(attributes)) - _JSON_MAX_BYTES
         if over <= 0:
             break
         if attributes[name]:
-            attributes[name] = _largest(attributes[name], len(orjson.dumps(attributes[name])) - over)
+            left = len(orjson.dumps(attributes[name])) - over
+            attributes[name] = _WITHOUT[name] if name in _WITHOUT else _largest(attributes[name], left)
             was_cut.append(name)
     return attributes | {CUT: ",".join(was_cut)}
 
@@ -167,7 +167,7 @@ def unreadable(found: Mapping[str, Any], where: object, error: BaseException) ->
 _DEFAULTS: dict[str, Any] = {
     field.name: {} if field.default_factory is not dataclasses.MISSING else field.default
     for field in dataclasses.fields(RepoOutcome)
-    if field.name != "did" and (field.default is not dataclasses.MISSING or field.name in ("records_by_type",))
+    if field.name not in ("did", "outcome")
 }
 """What an item that an earlier version wrote lacks."""
 
