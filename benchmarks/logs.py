@@ -52,7 +52,7 @@ def _write(log: ShardLog) -> Fold:
     fold = log.seal(log.read(), epoch=1, run_id="bench")
     while fold.seq < ENTRIES:
         first = (fold.seq * DIDS_PER_ENTRY) % DIDS
-        dids = {one.did: one for one in map(_outcome, range(first, first + DIDS_PER_ENTRY))}
+        dids = {one.did: one for one in map(outcome_of, range(first, first + DIDS_PER_ENTRY))}
         adds = [_part(fold.seq + 1, number) for number in range(PARTS_PER_ENTRY)]
         # A rewrite follows each round of refreshes, so a shard's live parts are bounded.
         removes = list(fold.parts) if first == 0 else []
@@ -64,10 +64,11 @@ def _write(log: ShardLog) -> Fold:
     return fold
 
 
-def _outcome(number: int) -> RepoOutcome:
+def outcome_of(number: int, outcome: Outcome = Outcome.COMPLETE) -> RepoOutcome:
+    """A DID with the evidence that a common account leaves."""
     return RepoOutcome(
         did=f"did:plc:{number:024d}",
-        outcome=Outcome.COMPLETE,
+        outcome=outcome,
         scope="0123456789abcdef",
         pds_endpoint="https://puffball.us-east.host.bsky.network",
         handle=f"account-{number}.bsky.social",

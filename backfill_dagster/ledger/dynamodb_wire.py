@@ -1,6 +1,6 @@
 """Plain values to DynamoDB's typed ones and back: text, whole and other numbers, true and false, null, maps.
 
-boto3 has this too, for every type there is, at four times the cost: it would be the slowest part of a write.
+boto3 has this too, for every type there is, at several times the cost: 80 us an item were seen, of some 1,250 in all.
 """
 
 from __future__ import annotations
