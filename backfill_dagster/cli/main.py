@@ -12,6 +12,7 @@ from backfill_dagster import __version__
 from backfill_dagster.cli.compact import compact
 from backfill_dagster.cli.demo import demo
 from backfill_dagster.cli.init import init
+from backfill_dagster.cli.ledger import ledger
 from backfill_dagster.cli.localnet import localnet
 from backfill_dagster.cli.plan import plan
 from backfill_dagster.cli.purge import purge
@@ -44,7 +45,7 @@ def cli(debug: bool) -> None:
 COMMANDS = (
     *(init, validate, plan, run, status, report, query),
     *(retry, verify, repair, compact, purge),
-    *(localnet, demo),
+    *(ledger, localnet, demo),
 )
 
 for command in COMMANDS:

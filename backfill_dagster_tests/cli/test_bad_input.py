@@ -24,7 +24,10 @@ BAD_CONFIGS: dict[str, tuple[dict[str, Any], str]] = {
     "no did column": ({"source": SOURCE | {"query": "SELECT did AS a, n FROM dids"}}, "columns found: a, n"),
     "two statements": ({"source": SOURCE | {"query": "SELECT did FROM dids; SELECT 1"}}, "one single SELECT"),
     "unknown key": ({"source": SOURCE, "processing": {"batchsize": 3}}, "did you mean batch_size?"),
-    "dynamodb": ({"source": SOURCE, "storage": {"type": "dynamodb"}}, "storage.type dynamodb is not available"),
+    "decode pool": (
+        {"source": SOURCE, "processing": {"decode_processes": 2}},
+        "decode_processes over 0 is not available",
+    ),
 }
 
 
@@ -202,13 +205,13 @@ def test_validate_sees_what_two_files_share(folder: Path, source: Path, backfill
 def test_validate_looks_at_every_file(folder: Path, source: Path, backfill: Command) -> None:
     good = write_config(folder, NOWHERE, [], source=SOURCE, name="good")
     bad = write_config(folder, NOWHERE, [], source=SOURCE | {"query": "SELECT x FROM dids"}, name="bad")
-    later = write_config(folder, NOWHERE, [], source=SOURCE, storage={"type": "dynamodb"}, name="later")
+    later = write_config(folder, NOWHERE, [], source=SOURCE, processing={"decode_processes": 2}, name="later")
     broken = folder / "broken.yaml"
     broken.write_text(yaml.safe_dump({"backfill": {}}))
     ran = backfill("validate", broken, bad, later, good, "--source")
     assert ran.code == 2
     assert f"{bad}: source.query" in ran.err
     assert str(broken) in ran.err
-    assert f"{later}: note: storage.type dynamodb is not available" in ran.out
+    assert f"{later}: note: processing.decode_processes over 0 is not available" in ran.out
     assert f"{good}: source {source} (SELECT did FROM dids): no rows" in ran.out
     assert backfill("validate", good, later).code == 0

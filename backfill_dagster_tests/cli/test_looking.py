@@ -42,10 +42,10 @@ def test_status_before_any_plan_is_an_answer(config: Path, folder: Path, backfil
 
 @pytest.mark.parametrize("command", ["status", "verify", "report", "retry"])
 def test_what_is_not_available_yet_is_refused(folder: Path, network: Network, backfill: Command, command: str) -> None:
-    config = network.write_config(folder, storage={"type": "dynamodb"})
+    config = network.write_config(folder, processing={"decode_processes": 2})
     ran = backfill(command, config)
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == "backfill: storage.type dynamodb is not available in this version; use sqlite\n"
+    assert ran.err == "backfill: processing.decode_processes over 0 is not available in this version; use 0\n"
 
 
 def test_status_and_verify_change_nothing(config: Path, folder: Path, backfill: Command) -> None:

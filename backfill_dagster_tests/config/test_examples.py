@@ -64,7 +64,7 @@ def test_the_proposals_example_loads_unchanged(tmp_path: Path) -> None:
     assert config.storage == DynamodbStorage(type="dynamodb", table_name="backfill_results", region="us-west-2")
     assert (config.monitoring.prometheus_port, config.monitoring.log_level) == (8000, "INFO")
     assert config.state_path == tmp_path / "data/example_backfill"
-    assert unavailable(config) == ["storage.type dynamodb is not available in this version; use sqlite"]
+    assert unavailable(config) == []
 
 
 def test_starter_loads_as_it_is(tmp_path: Path) -> None:

@@ -60,13 +60,12 @@ def first(trouble: Trouble, target: str, times: int = 1) -> Any:
     return choose
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 def test_2500_items_at_30_percent_faults_of_all_kinds(
-    server: str, proxy: Proxy, ledger: DynamodbLedger, table: str, seed: int
+    server: str, proxy: Proxy, ledger: DynamodbLedger, table: str
 ) -> None:
     outcomes = list(Outcome)
     items = [item(f"did:plc:{n:05d}", 1, outcomes[n % len(outcomes)], undated=n) for n in range(ITEMS)]
-    proxy.choose = mixed(0.3, seed)
+    proxy.choose = mixed(0.3, 1)
     for start in range(0, ITEMS, 500):
         ledger.put(items[start : start + 500])
     assert set(proxy.troubled) == set(Trouble), "all kinds were met"

@@ -8,13 +8,22 @@ from typing import Any, cast
 
 import pytest
 
-from backfill_dagster.errors import StateError, UsageError
+from backfill_dagster.config import DynamodbStorage
+from backfill_dagster.errors import StateError
 from backfill_dagster.ledger import host_lease_tables, lock_folder, machine_lease_table, open_ledger
 from backfill_dagster_tests.ledger.contract import lease
+from backfill_dagster_tests.ledger.dynamodb_tables import REGION, table_name
 
 
-def config(tmp_path: Path, kind: str = "sqlite") -> Any:
-    storage = SimpleNamespace(type=kind)
+def in_dynamodb(tmp_path: Path, url: str, name: str, *, create_table: bool = True) -> Any:
+    storage = DynamodbStorage(
+        type="dynamodb", table_name=name, region=REGION, endpoint_url=url, create_table=create_table
+    )
+    return cast(Any, SimpleNamespace(storage=storage, name="study"))
+
+
+def config(tmp_path: Path) -> Any:
+    storage = SimpleNamespace(type="sqlite")
     return cast(Any, SimpleNamespace(storage=storage, name="study", ledger_path=tmp_path / "ledger.sqlite"))
 
 
@@ -30,9 +39,26 @@ def test_a_sqlite_ledger(tmp_path: Path) -> None:
         reader.bind_state("y")
 
 
-def test_dynamodb_is_not_there_yet(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"storage\.type dynamodb: only sqlite is available"):
-        open_ledger(config(tmp_path, "dynamodb"))
+@pytest.mark.parametrize("read_only", [False, True])
+def test_a_dynamodb_ledger_by_its_config(tmp_path: Path, ministack: str, aws_environ: None, read_only: bool) -> None:
+    ledger = open_ledger(in_dynamodb(tmp_path, ministack, table_name()), read_only=read_only)
+    assert ledger.state_id() is None
+    if read_only:
+        with pytest.raises(StateError, match="was opened to be read only"):
+            ledger.bind_state("x")
+    else:
+        ledger.bind_state("x")
+        assert ledger.state_id() == "x"
+    ledger.close()
+
+
+@pytest.mark.parametrize("create_table", [False, True])
+def test_opening_asks_no_server(tmp_path: Path, create_table: bool) -> None:
+    nowhere = in_dynamodb(tmp_path, "http://127.0.0.1:9", "results", create_table=create_table)
+    open_ledger(nowhere).close()
+    for table in host_lease_tables(nowhere, {"BACKFILL_LOCK_DIR": str(tmp_path / "locks")}):
+        table.close()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_where_host_leases_are() -> None:
@@ -40,6 +66,19 @@ def test_where_host_leases_are() -> None:
     assert lock_folder({"XDG_STATE_HOME": "/xdg", "HOME": "/home/a"}) == Path("/xdg/backfill-dagster/locks")
     assert lock_folder({"HOME": "/home/a"}) == Path("/home/a/.local/state/backfill-dagster/locks")
     assert lock_folder({}) == Path.home() / ".local/state/backfill-dagster/locks"
+
+
+def test_hosts_are_leased_on_the_machine_and_in_the_table(tmp_path: Path, ministack: str, aws_environ: None) -> None:
+    shared = in_dynamodb(tmp_path, ministack, table_name())
+    here, there = ({"BACKFILL_LOCK_DIR": str(tmp_path / name)} for name in ("here", "there"))
+    own, table = host_lease_tables(shared, here)
+    record = lease(name="pds.example")
+    assert own.compare_and_set(record.name, None, record) is True
+    assert table.compare_and_set(record.name, None, record) is True
+    assert [one.holders() for one in (own, table)] == [[record], [record]]
+    elsewhere, same_table = host_lease_tables(shared, there)
+    assert elsewhere.read(record.name) is None
+    assert same_table.compare_and_set(record.name, None, record) is False
 
 
 def test_host_leases_are_one_file_for_all(tmp_path: Path) -> None:

@@ -340,10 +340,10 @@ def test_a_failed_plan_is_asked_for_again_after_a_while(
 
 
 S3_STATE = {"state": {"path": "s3://bucket/x"}, "storage": {"path": "ledger.sqlite"}}
-DYNAMODB = {"storage": {"type": "dynamodb", "table_name": "results"}}
+DECODE_POOL = {"processing": {"decode_processes": 2}}
 
 
-@pytest.mark.parametrize("changes", [S3_STATE, DYNAMODB], ids=["s3", "dynamodb"])
+@pytest.mark.parametrize("changes", [S3_STATE, DECODE_POOL], ids=["s3", "decode pool"])
 def test_what_this_version_does_not_have_is_said_and_no_error(
     tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, changes: dict[str, Any]
 ) -> None:
