@@ -32,7 +32,7 @@ def create(config_path: Path) -> None:
     config = open_config(config_path)
     if not isinstance(config.storage, DynamodbStorage):
         raise UsageError(
-            f"{config_path}: storage.type is {config.storage.type}, whose ledger is made by the first plan; only one of "
+            f"{config_path}: storage.type is {config.storage.type}, whose ledger the first plan makes; only one of "
             "type dynamodb has a table to create"
         )
     table = dynamodb_table(config.storage)

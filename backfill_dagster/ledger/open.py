@@ -51,10 +51,9 @@ def lock_folder(environ: Mapping[str, str]) -> Path:
 
 
 def host_lease_tables(config: BackfillConfig, environ: Mapping[str, str]) -> tuple[LeaseTable, ...]:
-    """Where a PDS host has to be leased, in turn: on this machine; with DynamoDB in its table too.
+    """Where a PDS host has to be leased, in turn: on this machine, for all its configs; with DynamoDB in its table too.
 
-    The machine's leases are over all its configs, the table's over all machines that share it. Touches no disk and
-    asks no server yet.
+    The table's are for all machines that share it. Touches no disk and asks no server yet.
     """
     own = machine_lease_table(environ)
     if not isinstance(config.storage, DynamodbStorage):

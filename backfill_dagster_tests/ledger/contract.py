@@ -1,7 +1,7 @@
 """What every ledger has to do. A test module subclasses this and gives `make_ledger`, which opens a backfill's ledger.
 
-`ComparingContract` is for those that compare before they write. Ledgers made in one test lie over the same storage, as
-those of several processes do.
+`ComparingContract` is for those that compare before they write.
+Ledgers made in one test lie over the same storage, as those of several processes do.
 """
 
 from __future__ import annotations

@@ -6,6 +6,8 @@ import random
 import uuid
 from typing import Any
 
+from boto3.dynamodb.types import TypeDeserializer
+
 from backfill_dagster.aws import AwsPlace, aws_client
 from backfill_dagster.ledger import DynamodbLedger
 from backfill_dagster.ledger.dynamodb_patience import Patience
@@ -38,3 +40,15 @@ def open_ledger(url: str, name: str, backfill: str = "study", **options: Any) ->
 def client_of(url: str) -> Any:
     """boto3's own."""
     return aws_client("dynamodb", AwsPlace(REGION, url))
+
+
+def raw(url: str, table: str) -> list[dict[str, Any]]:
+    """Everything in the table, as boto3 itself reads it."""
+    reader = TypeDeserializer()
+    found = client_of(url).scan(TableName=table, ConsistentRead=True)["Items"]
+    return [{name: reader.deserialize(value) for name, value in one.items()} for one in found]
+
+
+def dids_of(url: str, table: str) -> list[dict[str, Any]]:
+    """The items of DIDs among it."""
+    return [one for one in raw(url, table) if "outcome" in one]

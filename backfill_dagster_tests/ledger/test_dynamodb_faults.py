@@ -1,4 +1,4 @@
-"""The DynamoDB ledger behind a faulty proxy: nothing lost, nothing doubled, no false conflict, and an end to patience."""
+"""The DynamoDB ledger behind a faulty proxy: nothing lost, nothing doubled, no false conflict, patience has an end."""
 
 from __future__ import annotations
 
@@ -220,7 +220,7 @@ class TestBounds:
         ledger._table.for_writing()
         client_of(ministack).delete_table(TableName=table)
         with pytest.raises(
-            AwsError, match="can't read items of the DynamoDB table .*; create it with `backfill ledger"
+            AwsError, match=r"can't read items of the DynamoDB table .*; create it with `backfill ledger"
         ):
             ledger.seqs(SHARD)
         with pytest.raises(AwsError, match="ResourceNotFoundException"):

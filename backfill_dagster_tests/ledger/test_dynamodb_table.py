@@ -145,7 +145,7 @@ class TestDifferences:
             (
                 {
                     "AttributeDefinitions": attributes(
-                        *"pk did finished_at attention shard_did".split(), finished_at="N"
+                        *["pk", "did", "finished_at", "attention", "shard_did"], finished_at="N"
                     )
                 },
                 "one of ours: the key of its index did-index has finished_at of type N, wanted S; take",
@@ -273,7 +273,9 @@ class TestRefusals:
     def test_no_region(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("AWS_DEFAULT_REGION")
         ledger = DynamodbLedger(DynamodbTable("no_region", AwsPlace(None, "http://127.0.0.1:1/no-region")), "study")
-        with pytest.raises(AwsError, match="can't open the DynamoDB table no_region: .*; set its region in the config"):
+        with pytest.raises(
+            AwsError, match=r"can't open the DynamoDB table no_region: .*; set its region in the config"
+        ):
             ledger.seqs(SHARD)
 
     def test_nobody_listens(self) -> None:
