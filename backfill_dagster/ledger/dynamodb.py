@@ -15,12 +15,14 @@ from typing import Any
 from backfill_dagster.ledger.base import Settled, ShardSummary
 from backfill_dagster.ledger.dynamodb_items import (
     BUCKETS,
+    JSON_MAX_BYTES,
     as_kept,
     attention_pk,
     did_key,
     from_item,
     item_key,
     item_pk,
+    largest,
     to_item,
     unreadable,
 )
@@ -134,7 +136,8 @@ class DynamodbLedger:
             SORT_KEY: shard,
             "seq": summary.seq,
             "outcomes": dict(summary.outcomes),
-            "rows": dict(summary.rows),
+            # A namespace may have any number of record types; outcomes are few.
+            "rows": largest(summary.rows, JSON_MAX_BYTES - 1024),
             "settled": said
             and {"scope": said.wanted.scope, "refresh": said.wanted.refresh, "generation": said.generation},
         }

@@ -30,7 +30,7 @@ _KEYED_MAX_BYTES = 512
 
 _HASHED = "sha256:"
 
-_JSON_MAX_BYTES = 392 * 1024
+JSON_MAX_BYTES = 392 * 1024
 """Of 400 KB: the rest is for keys, the DID among them, and the names of what was cut."""
 
 _CUT_IN_TURN = ("records_seen_by_collection", "error_headers", "total_records_by_type", "types", "records_by_type")
@@ -81,7 +81,7 @@ def as_kept(item: LedgerItem) -> LedgerItem:
     """The item as it comes back from the table: itself, unless it has to be cut or has texts that UTF-8 can't say."""
     attributes = item_attributes(item)
     try:
-        if len(orjson.dumps(attributes)) <= _JSON_MAX_BYTES:
+        if len(orjson.dumps(attributes)) <= JSON_MAX_BYTES:
             return item
     except TypeError:
         pass  # a lone surrogate
@@ -100,23 +100,23 @@ def _attributes(item: LedgerItem) -> dict[str, Any]:
     except TypeError:  # a lone surrogate
         attributes = clean(attributes)
         size = len(orjson.dumps(attributes))
-    return attributes if size <= _JSON_MAX_BYTES else _cut(attributes)
+    return attributes if size <= JSON_MAX_BYTES else _cut(attributes)
 
 
 def _cut(attributes: dict[str, Any]) -> dict[str, Any]:
     was_cut = []
     for name in _CUT_IN_TURN:
-        over = len(orjson.dumps(attributes)) - _JSON_MAX_BYTES
+        over = len(orjson.dumps(attributes)) - JSON_MAX_BYTES
         if over <= 0:
             break
         if attributes[name]:
             left = len(orjson.dumps(attributes[name])) - over
-            attributes[name] = _WITHOUT[name] if name in _WITHOUT else _largest(attributes[name], left)
+            attributes[name] = _WITHOUT[name] if name in _WITHOUT else largest(attributes[name], left)
             was_cut.append(name)
     return attributes | {CUT: ",".join(was_cut)}
 
 
-def _largest(counts: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
+def largest(counts: Mapping[str, Any], max_bytes: int) -> dict[str, Any]:
     """The largest numbers (of texts, the first by name) whose JSON has at most so many bytes."""
     kept, size = {}, 2
     order = sorted(counts.items(), key=lambda pair: (-pair[1] if isinstance(pair[1], int) else 0, pair[0]))

@@ -12,7 +12,7 @@ from boto3.dynamodb.types import TypeSerializer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from backfill_dagster.ledger import DynamodbLedger
+from backfill_dagster.ledger import DynamodbLedger, ShardSummary
 from backfill_dagster.ledger.dynamodb_items import as_kept, to_item
 from backfill_dagster.ledger.dynamodb_wire import from_wire, to_wire
 from backfill_dagster.model import LedgerItem, Outcome, RepoOutcome
@@ -114,6 +114,14 @@ class TestCutting:
             else:
                 assert some == every
         assert 300_000 < wire_bytes(to_item(large)) <= 400 * 1024
+
+    def test_a_summary_too(self, ledger: DynamodbLedger) -> None:
+        rows = {f"org.example.{'x' * 200}.c{number}": number for number in range(3000)}
+        ledger.put_summary(SHARD, ShardSummary(outcomes={"complete": 3}, rows=rows, seq=4))
+        kept = ledger.summaries()[SHARD]
+        assert (kept.outcomes, kept.seq) == ({"complete": 3}, 4)
+        assert 1000 < len(kept.rows) < 3000
+        assert min(kept.rows.values()) == 3000 - len(kept.rows), "the largest"
 
     def test_the_bound_is_met_from_below(self) -> None:
         seen = {f"c{number}": number for number in range(30_000)}

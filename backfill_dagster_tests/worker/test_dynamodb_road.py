@@ -75,6 +75,22 @@ async def test_verify_and_the_next_run_mend_a_late_item(folder: Path, storage: d
             assert_sound(state)
 
 
+async def test_an_item_that_had_to_be_cut_differs_from_nothing(
+    folder: Path, storage: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backfill_dagster.ledger.dynamodb_items.JSON_MAX_BYTES", 900)
+    async with tiny(repos=3) as network:
+        with state_of(folder, network, storage=storage) as state:
+            await run_all(state)
+            items = list(state.ledger.items(only_shard(state)))
+            assert [one.result.records_seen_by_collection for one in items] == [{}] * 3
+            assert sum(one.result.records_total for one in items) < len(expected_rows(network)), "counts too"
+            assert_sound(state)
+            state.ledger.put([replace(items[0], result=replace(items[0].result, attempts=9))])
+            [problem] = verify_backfill(state)
+            assert "the ledger's item of" in problem
+
+
 async def test_a_lost_table_is_written_again_from_the_logs(
     folder: Path, storage: dict[str, Any], ministack: str
 ) -> None:
