@@ -223,7 +223,11 @@ class TestOddItems:
         [
             ({"pk": "study#shards", "did": SHARD, "seq": 1, "outcomes": "x", "rows": {}, "settled": None}, "summaries"),
             ({"pk": "study#shards", "did": SHARD, "seq": 1, "rows": {}, "settled": None}, "summaries"),
-            ({"pk": "study#shards", "did": SHARD, "seq": 1, "outcomes": {"a": "b"}, "rows": {}}, "summaries"),
+            (
+                {"pk": "study#shards", "did": SHARD, "seq": 1, "outcomes": {"a": "b"}, "rows": {}, "settled": None},
+                "summaries",
+            ),
+            ({"pk": f"study#{SHARD}", "did": "did:plc:a", "seq": "1"}, "seqs"),
             ({"pk": "study#retry", "did": f"{SHARD}#x", "real_did": "x", "seq": "1"}, "retry_marks"),
             ({"pk": "study#retry", "did": f"{SHARD}#x", "seq": 1}, "retry_marks"),
             ({"pk": "study#leases", "did": SHARD, **asdict(lease()), "lease_seconds": "x"}, "leases"),
@@ -237,10 +241,11 @@ class TestOddItems:
         put_raw(ministack, table, **values)
         readers = {
             "summaries": ledger.summaries,
+            "seqs": lambda: ledger.seqs(SHARD),
             "retry_marks": lambda: ledger.retry_marks(SHARD),
             "leases": ledger.leases.holders,
         }
-        with pytest.raises(StateError, match=rf"the item '{values['pk']} / .*{SHARD}.*' can't be read: "):
+        with pytest.raises(StateError, match=rf"the item '{values['pk']} / {values['did']}' can't be read: "):
             readers[read]()
 
     def test_a_foreign_item_without_a_seq_answers_no_mark(
