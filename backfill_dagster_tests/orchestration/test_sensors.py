@@ -42,7 +42,8 @@ def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
 
 
 def a_road(folder: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, **changes: Any) -> Road:
-    return Road(folder, net, instance, processing={"shard_size": 2}, **changes)
+    processing = {"shard_size": 2} | changes.pop("processing", {})
+    return Road(folder, net, instance, processing=processing, **changes)
 
 
 def looked(road: Road, sensor: str, cursor: str | None = None) -> Any:
