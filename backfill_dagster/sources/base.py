@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from dataclasses import dataclass
+from itertools import chain, compress, islice
+from typing import NamedTuple, Protocol, TypeAlias
+
+from backfill_dagster.sources.seen import SeenTexts
 
 TEXT_MAX_BYTES = 2048
 """The longest DID is 2 KiB (https://atproto.com/specs/did); a longer text is cut with a mark that no DID can hold."""
@@ -16,11 +19,13 @@ TEXT_MAX_BYTES = 2048
 COLUMN_MAX_BYTES = 1024
 """A kept column's value is cut here: it is carried into the plan and the reports of every DID."""
 
-_DIGEST_BYTES = 16
+_BATCH_ROWS = 1024
+"""Of sources that give row by row. Each is cleaned before it waits for the others, so 1024 of them stay small."""
+
+_NO_COLUMNS: Mapping[str, str | None] = {}
 
 
-@dataclass(frozen=True, slots=True)
-class SourceRow:
+class SourceRow(NamedTuple):
     """One row of a source.
 
     Attributes:
@@ -29,7 +34,7 @@ class SourceRow:
     """
 
     text: str
-    columns: Mapping[str, str | None] = field(default_factory=dict)
+    columns: Mapping[str, str | None] = _NO_COLUMNS
 
 
 @dataclass(slots=True)
@@ -77,22 +82,71 @@ RawRow: TypeAlias = tuple[object, Sequence[object]]
 """A row as it was read: the value of the DID column, the values of the kept columns."""
 
 
+class RawBatch(NamedTuple):
+    """Rows as they were read, by columns: the values of the DID column, those of each kept column."""
+
+    values: Sequence[object]
+    kept: Sequence[Sequence[object]] = ()
+
+
 def clean_rows(
     raw: Iterable[RawRow], keep_columns: Sequence[str], counts: RowCounts | None = None
 ) -> Iterator[SourceRow]:
-    """Rows as `Source.rows` promises them. Costs about 120 bytes of memory per distinct text (a digest in a set)."""
-    counts = RowCounts() if counts is None else counts
-    seen: set[bytes] = set()
-    for value, kept in raw:
-        counts.rows += 1
-        text = clean_text(value)
-        counts.empty += not text
-        digest = hashlib.blake2b(text.encode(), digest_size=_DIGEST_BYTES).digest()
-        if digest in seen:
-            counts.duplicates += 1
-            continue
-        seen.add(digest)
-        yield SourceRow(text, {name: _column_text(one) for name, one in zip(keep_columns, kept, strict=True)})
+    """Rows as `Source.rows` promises them."""
+    return clean_batches(in_batches(raw), keep_columns, counts)
+
+
+def clean_batches(
+    batches: Iterable[RawBatch], keep_columns: Sequence[str], counts: RowCounts | None = None
+) -> Iterator[SourceRow]:
+    """Rows as `Source.rows` promises them; a batch is read when the first of its rows is asked for.
+
+    Costs memory as `SeenTexts` says, and about .7 microseconds of CPU for a row without kept columns.
+    """
+    # No generator stands between this and the caller: going through one costs more than making the row.
+    return chain.from_iterable(_cleaned(batches, tuple(keep_columns), RowCounts() if counts is None else counts))
+
+
+def in_batches(raw: Iterable[RawRow]) -> Iterator[RawBatch]:
+    """Rows that come one by one, bounded and put together."""
+    bounded = ((clean_text(value), [_column_text(one) for one in kept]) for value, kept in raw)
+    while rows := list(islice(bounded, _BATCH_ROWS)):
+        texts, kept = zip(*rows, strict=True)
+        yield RawBatch(texts, list(zip(*kept, strict=True)))
+
+
+def _cleaned(
+    batches: Iterable[RawBatch], keep_columns: tuple[str, ...], counts: RowCounts
+) -> Iterator[Iterable[SourceRow]]:
+    seen = SeenTexts()
+    for batch in batches:
+        texts = _clean_texts(batch.values)
+        counts.rows += len(texts)
+        counts.empty += texts.count("")
+        new = seen.add(texts)
+        duplicates = new.count(False)
+        counts.duplicates += duplicates
+        rows: Iterable[SourceRow] = map(SourceRow, texts)
+        if keep_columns:
+            rows = map(SourceRow, texts, _columns_of(batch.kept, keep_columns))
+        yield compress(rows, new) if duplicates else rows
+
+
+def _clean_texts(values: Sequence[object]) -> list[str]:
+    """`clean_text` of each; at once where all are as a DID should be."""
+    try:
+        if "".join(values).isascii():  # type: ignore[arg-type]  # what isn't text is found out by that
+            texts = list(map(str.strip, values))  # type: ignore[arg-type]
+            if max(map(len, texts), default=0) <= TEXT_MAX_BYTES:
+                return texts
+    except TypeError:
+        pass
+    return [clean_text(value) for value in values]
+
+
+def _columns_of(kept: Sequence[Sequence[object]], names: tuple[str, ...]) -> Iterator[Mapping[str, str | None]]:
+    columns = [[_column_text(one) for one in values] for values in kept]
+    return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
 def clean_text(value: object) -> str:

@@ -12,10 +12,8 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from backfill_dagster.errors import SourceError
-from backfill_dagster.sources.local_path import check_file, unreadable
 
 LINE_MAX_CHARS = 1024 * 1024
 
@@ -30,44 +28,52 @@ _FOREIGN = {
 }
 
 
-def text_lines(path: Path) -> Iterator[str]:
+def text_lines(file: io.BufferedReader, name: str) -> Iterator[str]:
     """The lines of a plain list, trimmed, without the blank ones.
 
+    Args:
+        file: opened at its start.
+        name: of the file, for errors.
+
     Raises:
-        SourceError: the file can't be read, isn't text, or has a line over `LINE_MAX_CHARS`.
+        SourceError: it isn't text, is damaged, or has a line over `LINE_MAX_CHARS`.
+        OSError: it can't be read.
     """
-    with _reading(path) as lines:
+    with _reading(file, name) as lines:
         yield from (text for line in lines if (text := line.strip()))
 
 
-def csv_rows(path: Path, delimiter: str = ",") -> Iterator[list[str]]:
+def csv_rows(file: io.BufferedReader, name: str, delimiter: str = ",") -> Iterator[list[str]]:
     """The rows of a CSV file (RFC 4180), the header among them.
+
+    Args:
+        file: opened at its start.
+        name: of the file, for errors.
+        delimiter: between the cells.
 
     Raises:
         SourceError: as `text_lines`; or quotes that are not closed, which would swallow the rows that follow.
+        OSError: it can't be read.
     """
-    with _reading(path) as lines:
+    with _reading(file, name) as lines:
         reader = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
-            yield from (row for row in reader if row)
+            yield from filter(None, reader)
         except csv.Error as error:
             raise SourceError(
-                f"{path}, line {reader.line_num}: not CSV as of RFC 4180 ({error}); correct it"
+                f"{name}, line {reader.line_num}: not CSV as of RFC 4180 ({error}); correct it"
             ) from error
 
 
 @contextmanager
-def _reading(path: Path) -> Iterator[Iterator[str]]:
-    check_file(path)
+def _reading(file: io.BufferedReader, name: str) -> Iterator[Iterator[str]]:
     try:
-        with path.open("rb") as raw, _unpacked(raw) as data:
-            _check_is_text(path, data.peek(16)[:16])
+        with _unpacked(file) as data:
+            _check_is_text(name, data.peek(16)[:16])
             text = io.TextIOWrapper(data, encoding="utf-8-sig", errors="replace", newline="")
-            yield _bounded_lines(path, text)
+            yield _bounded_lines(name, text)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SourceError(f"{path} is damaged or cut short ({error}): fetch or write it again") from error
-    except OSError as error:
-        raise unreadable(path, error) from error
+        raise SourceError(f"{name} is damaged or cut short ({error}): fetch or write it again") from error
 
 
 @contextmanager
@@ -79,18 +85,18 @@ def _unpacked(raw: io.BufferedReader) -> Iterator[io.BufferedReader | gzip.GzipF
         yield unzipped
 
 
-def _check_is_text(path: Path, start: bytes) -> None:
+def _check_is_text(name: str, start: bytes) -> None:
     for magic, remedy in _FOREIGN.items():
         if start.startswith(magic):
-            raise SourceError(f"{path} {remedy}")
+            raise SourceError(f"{name} {remedy}")
 
 
-def _bounded_lines(path: Path, text: io.TextIOWrapper) -> Iterator[str]:
+def _bounded_lines(name: str, text: io.TextIOWrapper) -> Iterator[str]:
     number = 0
     while line := text.readline(LINE_MAX_CHARS + 1):
         number += 1
         if len(line) > LINE_MAX_CHARS:
             raise SourceError(
-                f"{path}, line {number} is longer than {LINE_MAX_CHARS} characters: is it a list of lines, or CSV?"
+                f"{name}, line {number} is longer than {LINE_MAX_CHARS} characters: is it a list of lines, or CSV?"
             )
         yield line

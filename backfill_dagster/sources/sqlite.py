@@ -53,7 +53,7 @@ class SqliteSource:
 
     def rows(self, counts: RowCounts | None = None) -> Iterator[SourceRow]:
         """The query's rows; see `Source.rows`. A read transaction is open until the iterator ends."""
-        yield from clean_rows(self._raw_rows(), self._keep_columns, counts)
+        return clean_rows(self._raw_rows(), self._keep_columns, counts)
 
     def describe(self) -> str:
         """Path and query."""
