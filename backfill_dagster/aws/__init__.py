@@ -1,6 +1,15 @@
 """AWS clients by its ordinary configuration, and what their errors mean for a person."""
 
 from backfill_dagster.aws.clients import AwsPlace, AwsService, aws_client
-from backfill_dagster.aws.problems import AwsError, aws_errors, error_code, problem_text
+from backfill_dagster.aws.problems import AwsError, arrow_problem_text, aws_errors, error_code, problem_text
 
-__all__ = ["AwsError", "AwsPlace", "AwsService", "aws_client", "aws_errors", "error_code", "problem_text"]
+__all__ = [
+    "AwsError",
+    "AwsPlace",
+    "AwsService",
+    "arrow_problem_text",
+    "aws_client",
+    "aws_errors",
+    "error_code",
+    "problem_text",
+]

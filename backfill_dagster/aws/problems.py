@@ -6,6 +6,7 @@ stranger's server says is cut and put on one line.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -59,6 +60,23 @@ _BY_TYPE: Mapping[str, str] = {
     ),
 }
 
+_ARROW = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during \w+ operation: (.*)", re.DOTALL)
+_ARROW_CODES = {
+    "ACCESS_DENIED": "AccessDenied",
+    "INVALID_ACCESS_KEY_ID": "InvalidAccessKeyId",
+    "SIGNATURE_DOES_NOT_MATCH": "SignatureDoesNotMatch",
+    "REQUEST_TIME_TOO_SKEWED": "RequestTimeTooSkewed",
+    "NO_SUCH_BUCKET": "NoSuchBucket",
+    "NO_SUCH_KEY": "NoSuchKey",
+    "RESOURCE_NOT_FOUND": "404",
+    "SLOW_DOWN": "SlowDown",
+    "SERVICE_UNAVAILABLE": "503",
+    "THROTTLING": "SlowDown",
+    "NETWORK_CONNECTION": "EndpointConnectionError",
+    "REQUEST_TIMEOUT": "ReadTimeoutError",
+}
+"""What the C++ client calls them; it doesn't know all, and says the HTTP status of the others."""
+
 
 class AwsError(StateError):
     """A service refused or can't be reached.
@@ -93,6 +111,25 @@ def problem_text(error: BaseException, doing: str) -> str:
     if isinstance(response, dict):
         message = str(response.get("Error", {}).get("Message") or "")
         said = f"{code}: {message}" if message and message != code else code
+    return _line(doing, said, code)
+
+
+def arrow_problem_text(error: BaseException, doing: str) -> str | None:
+    """The one line for an error of pyarrow's S3 client; None when it is about something else.
+
+    Args:
+        error: its text, or the text of what was made of it (by DuckDB), has AWS' words.
+        doing: as of `problem_text`.
+    """
+    found = _ARROW.search(str(error))
+    if found is None:
+        return None
+    name, status, said = found.groups()
+    code = _ARROW_CODES.get(name) or status or name
+    return _line(doing, f"{code}: {said}", code)
+
+
+def _line(doing: str, said: str, code: str) -> str:
     said = "".join(one if one.isprintable() else "?" for one in " ".join(said.split()))[:_SAID_MAX].rstrip(".")
     remedy = _REMEDIES.get(code) or _BY_TYPE.get(code) or "see what the service says about it, then start again"
     return f"can't {doing}: {said}; {remedy}"

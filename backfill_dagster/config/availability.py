@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from backfill_dagster.config.models import BackfillConfig
-from backfill_dagster.config.sources import S3Source, S3UriList
 
 
 def unavailable(config: BackfillConfig) -> list[str]:
     """One line for each thing the config asks for that isn't available in this version, with what to use instead."""
     found = []
-    if isinstance(config.source, S3Source):
-        found.append("source.type s3 is not available in this version; use sqlite, file or inline")
-    if any(isinstance(item.source, S3UriList) for item in config.filters):
-        found.append("source.type s3 of a filter is not available in this version; use sqlite, file or inline")
     if config.processing.decode_processes > 0:
         found.append("processing.decode_processes over 0 is not available in this version; use 0")
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress, islice
+from itertools import chain, compress, islice, repeat
 from typing import NamedTuple, Protocol, TypeAlias
 
 from backfill_dagster.sources.seen import SeenTexts
@@ -101,7 +101,7 @@ def clean_batches(
 ) -> Iterator[SourceRow]:
     """Rows as `Source.rows` promises them; a batch is read when the first of its rows is asked for.
 
-    Costs memory as `SeenTexts` says, and about .7 microseconds of CPU for a row without kept columns.
+    Costs memory as `SeenTexts` says, and about half a microsecond of CPU for a row without kept columns.
     """
     # No generator stands between this and the caller: going through one costs more than making the row.
     return chain.from_iterable(_cleaned(batches, tuple(keep_columns), RowCounts() if counts is None else counts))
@@ -126,9 +126,9 @@ def _cleaned(
         new = seen.add(texts)
         duplicates = new.count(False)
         counts.duplicates += duplicates
-        rows: Iterable[SourceRow] = map(SourceRow, texts)
-        if keep_columns:
-            rows = map(SourceRow, texts, _columns_of(batch.kept, keep_columns))
+        columns = _columns_of(batch.kept, keep_columns) if keep_columns else repeat(_NO_COLUMNS)
+        # As SourceRow(...) does, at half the cost.
+        rows = map(tuple.__new__, repeat(SourceRow), zip(texts, columns, strict=False))
         yield compress(rows, new) if duplicates else rows
 
 

@@ -1,20 +1,22 @@
-"""Which texts have come before: all those of a source, in about 26 bytes each, so that ten million fit beside the rest.
+"""Which texts have come before. The newest are kept as they are, of older ones two hashes: 16 bytes each.
 
-A text is known by two hashes of 64 bits, of itself and of itself with a word behind it, by Python's keyed SipHash: two
-texts are taken for one when both agree, which of ten million happens once in 10**24 sources.
+The hashes are Python's keyed SipHash of the text, and of the text with a word behind it. Two texts are taken for one
+when both agree, all 128 bits: of ten million texts that happens in one source of 10**24.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import compress
-from operator import is_, not_
+from operator import and_
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-RECENT_MAX = 1_000_000
-"""About 110 bytes each. Then they are sorted into the run, at 16 bytes; that takes longer the longer the run is."""
+NEWEST_MAX = 1024 * 1024
+"""A DID takes about 115 bytes there. Sorting them away takes the longer the more have been sorted before."""
+
+NEWEST_CHARS_MAX = 64 * 1024 * 1024
 
 _WORD = " again"
 
@@ -23,55 +25,73 @@ class SeenTexts:
     """The texts so far.
 
     Args:
-        recent_max: how many are kept in a dict before they are sorted away.
+        newest_max: how many are kept as they are.
+        newest_chars_max: how many characters they may have together, about.
     """
 
-    def __init__(self, recent_max: int = RECENT_MAX) -> None:
-        self._recent_max = recent_max
-        self._recent: dict[int, int] = {}  # first hash to second
-        self._run = pa.table({"first": pa.array([], pa.int64()), "second": pa.array([], pa.int64())})  # by first
-        self._odd: set[tuple[int, int]] = set()  # whose first hash is another text's too
+    def __init__(self, newest_max: int = NEWEST_MAX, newest_chars_max: int = NEWEST_CHARS_MAX) -> None:
+        self._newest_max = newest_max
+        self._newest_chars_max = newest_chars_max
+        self._newest: set[str] = set()
+        self._newest_chars = 0
+        # Of the older ones the first hash, in order, and the second beside it.
+        self._run = pa.table({"first": pa.array([], pa.int64()), "second": pa.array([], pa.int64())})
 
     def add(self, texts: Sequence[str]) -> list[bool]:
         """Whether each of the texts is new; then none of them is any more."""
-        firsts = list(map(hash, texts))
-        seconds = [hash(text + _WORD) for text in texts]
-        # What `setdefault` gives back is this row's own object exactly when no row before had the hash.
-        before = list(map(self._recent.setdefault, firsts, seconds))
-        new = list(map(is_, before, seconds))
-        if not all(new):
-            for index in compress(range(len(new)), map(not_, new)):
-                new[index] = before[index] != seconds[index] and self._is_odd(firsts[index], seconds[index])
-        self._look_into_run(firsts, seconds, new)
-        if len(self._recent) >= self._recent_max:
-            self._fold()
+        new = self._add_to_newest(texts)
+        if len(self._run):
+            self._look_into_run(texts, new)
+        self._newest_chars += sum(map(len, texts))
+        if len(self._newest) >= self._newest_max or self._newest_chars >= self._newest_chars_max:
+            self._sort_away()
         return new
 
-    def _look_into_run(self, firsts: list[int], seconds: list[int], new: list[bool]) -> None:
-        """Take back what is new among the recent ones but stands in the run."""
-        if not len(self._run):
-            return
-        wanted = pa.array(firsts, pa.int64())
-        run = self._run.column("first").chunk(0)
-        places = pc.min_element_wise(pc.search_sorted(run, wanted), pa.scalar(len(run) - 1, pa.uint64()))
-        is_there = pc.equal(run.take(places), wanted)
+    def _add_to_newest(self, texts: Sequence[str]) -> list[bool]:
+        different = set(texts)
+        if len(different) == len(texts) and self._newest.isdisjoint(different):
+            self._newest |= different
+            return [True] * len(texts)
+        new = []
+        for text in texts:
+            count = len(self._newest)
+            self._newest.add(text)
+            new.append(len(self._newest) > count)
+        return new
+
+    def _look_into_run(self, texts: Sequence[str], new: list[bool]) -> None:
+        """Take back what is among the older ones."""
+        firsts = self._run.column("first").chunk(0)
+        wanted = pa.array(map(hash, texts), pa.int64())
+        places = pc.search_sorted(firsts, wanted)
+        there = firsts.take(pc.min_element_wise(places, pa.scalar(len(firsts) - 1, pa.uint64())))
+        is_there = pc.equal(there, wanted)
         if not pc.any(is_there).as_py():
             return
-        known = self._run.column("second").chunk(0).take(places)
-        for index in compress(range(len(new)), map(bool.__and__, is_there.to_pylist(), new)):
-            first, second = firsts[index], seconds[index]
-            self._recent.pop(first, None)
-            new[index] = known[index].as_py() != second and self._is_odd(first, second)
+        for index in compress(range(len(texts)), map(and_, is_there.to_pylist(), new)):
+            if self._is_in_run(texts[index], places[index].as_py()):
+                new[index] = False
+                self._newest.remove(texts[index])
 
-    def _is_odd(self, first: int, second: int) -> bool:
-        """Whether it is new among those that share a first hash with another text."""
-        count = len(self._odd)
-        self._odd.add((first, second))
-        return len(self._odd) > count
+    def _is_in_run(self, text: str, place: int) -> bool:
+        """Whether it is there, from the first place on that has its first hash."""
+        firsts, seconds = (self._run.column(name).chunk(0) for name in ("first", "second"))
+        first, second = hash(text), _second(text)
+        while place < len(firsts) and firsts[place].as_py() == first:
+            if seconds[place].as_py() == second:
+                return True
+            place += 1
+        return False
 
-    def _fold(self) -> None:
-        recent = pa.table(
-            {"first": pa.array(self._recent.keys(), pa.int64()), "second": pa.array(self._recent.values(), pa.int64())}
-        )
-        self._recent = {}
-        self._run = pa.concat_tables([self._run, recent]).sort_by("first").combine_chunks()
+    def _sort_away(self) -> None:
+        newest = {
+            "first": pa.array(map(hash, self._newest), pa.int64()),
+            "second": pa.array(map(_second, self._newest), pa.int64()),
+        }
+        self._newest = set()
+        self._newest_chars = 0
+        self._run = pa.concat_tables([self._run, pa.table(newest)]).sort_by("first").combine_chunks()
+
+
+def _second(text: str) -> int:
+    return hash(text + _WORD)

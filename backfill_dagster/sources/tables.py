@@ -94,12 +94,21 @@ def read_batches(file: TableFile, file_format: FileFormat, shape: Shape) -> Iter
             return in_batches(_from_text(file, shape))
 
 
-def csv_names(first: list[str], name: str, shape: Shape) -> list[str]:
-    """The names of a CSV file's columns, by its first row.
+def csv_header(file: TableFile, shape: Shape) -> list[str]:
+    """The names of a CSV file's columns; none for an empty file that has no header.
 
     Raises:
-        SourceError: the row is data.
+        SourceError: the file is empty or damaged, or its first line isn't a header.
+        OSError: it can't be opened or read.
     """
+    with file.stream() as stream:
+        first = next(csv_rows(stream, file.name, delimiter_of(file.name)), None)
+    return [] if first is None and not shape.header else _csv_names(first, file.name, shape)
+
+
+def _csv_names(first: list[str] | None, name: str, shape: Shape) -> list[str]:
+    if first is None:
+        raise SourceError(f"{name} is empty: a CSV file needs at least its header line")
     if not shape.header:
         return [f"column{index}" for index in range(len(first))]
     names = [one.strip() for one in first]
@@ -149,12 +158,10 @@ def _from_csv(file: TableFile, shape: Shape) -> Iterator[RawRow]:
     with file.stream() as stream:
         rows = csv_rows(stream, file.name, delimiter_of(file.name))
         first = next(rows, None)
-        if first is None:
-            if shape.header:
-                raise SourceError(f"{file.name} is empty: a CSV file needs at least its header line")
+        if first is None and not shape.header:
             return
-        columns = shape.columns(csv_names(first, file.name, shape), file.name)
-        for row in rows if shape.header else chain([first], rows):
+        columns = shape.columns(_csv_names(first, file.name, shape), file.name)
+        for row in rows if shape.header or first is None else chain([first], rows):
             yield _cell(row, columns.main), [_cell(row, index) for index in columns.kept]
 
 

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from backfill_dagster.aws import AwsPlace
 from backfill_dagster.config import sources as blocks
 from backfill_dagster.errors import SourceError
 from backfill_dagster.sources.base import Source
 from backfill_dagster.sources.file import FileSource
 from backfill_dagster.sources.inline import InlineSource
-from backfill_dagster.sources.open import no_s3
+from backfill_dagster.sources.s3 import S3Source
 from backfill_dagster.sources.sqlite import SqliteSource
 
 _COLUMN = "uri"
@@ -30,7 +31,6 @@ def load_uris(block: blocks.UriList, resolve: Callable[[str], Path]) -> frozense
 
     Raises:
         SourceError: the list can't be read, is empty, or holds neither AT URIs nor DIDs: that would drop all.
-        UsageError: a type that this version doesn't have.
     """
     source = _open(block, resolve)
     uris = frozenset(row.text for row in source.rows() if row.text)
@@ -54,6 +54,14 @@ def _open(block: blocks.UriList, resolve: Callable[[str], Path]) -> Source:
             header=block.header,
             default_column=_COLUMN,
         )
-    if isinstance(block, blocks.InlineUriList):
-        return InlineSource(block.uris)
-    raise no_s3("filters: source")
+    if isinstance(block, blocks.S3UriList):
+        return S3Source(
+            block.path,
+            AwsPlace(block.region, block.endpoint_url),
+            format=block.format,
+            column=block.column,
+            query=block.query,
+            header=block.header,
+            default_column=_COLUMN,
+        )
+    return InlineSource(block.uris)
