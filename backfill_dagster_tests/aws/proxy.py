@@ -39,6 +39,12 @@ class Trouble(StrEnum):
     """Of a batch of writes or reads, half is done and the rest comes back as unprocessed; others pass."""
     DELAY = "delay"
     """It takes a moment longer."""
+    DENIED = "denied"
+    """S3's 403, for whoever asks for it: no client tries again."""
+
+
+PASSING = tuple(one for one in Trouble if one is not Trouble.DENIED)
+"""What trying again gets over."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,7 @@ class Seen:
 Choose = Callable[[Seen], Trouble | None]
 
 
-def mixed(rate: float, seed: int, kinds: tuple[Trouble, ...] = tuple(Trouble)) -> Choose:
+def mixed(rate: float, seed: int, kinds: tuple[Trouble, ...] = PASSING) -> Choose:
     """Trouble of any kind for a share of the requests."""
     dice = random.Random(seed)
     return lambda seen: dice.choice(kinds) if dice.random() < rate else None
@@ -108,6 +114,8 @@ class Proxy:
             return _broken(request)
         if trouble is Trouble.THROTTLED:
             return _throttled(bool(target))
+        if trouble is Trouble.DENIED:
+            return _xml(403, "AccessDenied", "User is not authorized to perform this.")
         if trouble is Trouble.INTERNAL_ERROR:
             return _internal_error(bool(target))
         if trouble is Trouble.DELAY:

@@ -138,16 +138,11 @@ def test_trial_of_a_cloud_config_keeps_its_ledger_here() -> None:
 def test_what_is_not_available_says_so() -> None:
     assert unavailable(build()) == []
     config = build(
-        source={"type": "s3", "path": "s3://my-bucket/dids.csv"},
-        filters={"record_type": "app.bsky.feed.post", "source": {"type": "s3", "path": "s3://my-bucket/uris.csv"}},
         storage={"type": "dynamodb"},
         state={"path": "s3://my-bucket/state"},
         processing={"decode_processes": 2},
     )
     assert [line.partition(" is not available")[0] for line in unavailable(config)] == [
-        "source.type s3",
-        "source.type s3 of a filter",
-        "state.path on S3",
         "processing.decode_processes over 0",
     ]
 

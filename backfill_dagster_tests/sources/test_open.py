@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter
 
+from backfill_dagster.aws import AwsPlace, aws_client
 from backfill_dagster.config import sources as blocks
-from backfill_dagster.errors import SourceError, UsageError
+from backfill_dagster.errors import SourceError
 from backfill_dagster.sources import SourceRow, load_uris, open_source
 
 SOURCE: TypeAdapter[Any] = TypeAdapter(blocks.Source)
@@ -57,14 +58,18 @@ def test_inline(tmp_path: Path) -> None:
     assert source.version() != other.version()
 
 
-def test_s3_is_not_there_yet(tmp_path: Path) -> None:
-    with pytest.raises(UsageError) as caught:
-        rows(tmp_path, type="s3", path="s3://bucket/dids.csv")
-    assert str(caught.value) == (
-        "source.type s3 is not available in this version yet: copy the objects to a local file and set type: file"
-    )
-    with pytest.raises(UsageError, match=r"^filters: source\.type s3 is not available in this version yet"):
-        uris(tmp_path, type="s3", path="s3://bucket/uris.csv")
+def test_s3(tmp_path: Path, moto: str, bucket: str) -> None:
+    client = aws_client("s3", AwsPlace("us-east-1", moto))
+    client.put_object(Bucket=bucket, Key="a.dat", Body=b"1,a\n2,b\n3,a\n")
+    client.put_object(Bucket=bucket, Key="uris.csv", Body=b"x,uri\n1,at://a\n2,at://b\n")
+    place = {"region": "us-east-1", "endpoint_url": moto}
+    block = {"type": "s3", "path": f"s3://{bucket}/a.dat", "format": "csv", "header": False, **place}
+    kept = rows(tmp_path, **block, column="column1", keep_columns=["column0"])
+    assert kept == [SourceRow("a", {"column0": "1"}), SourceRow("b", {"column0": "2"})]
+    assert rows(tmp_path, **block, query="SELECT column1 FROM source ORDER BY ALL LIMIT 1") == [SourceRow("a")]
+    block = {"type": "s3", "path": f"s3://{bucket}/uris.csv", **place}
+    assert uris(tmp_path, **block) == {"at://a", "at://b"}
+    assert uris(tmp_path, **block, query="SELECT uri, x FROM source WHERE x = '2'") == {"at://b"}
 
 
 def test_uris_from_every_kind(tmp_path: Path) -> None:

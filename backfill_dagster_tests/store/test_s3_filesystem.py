@@ -25,8 +25,8 @@ def test_threads_do_not_disturb_each_others_places(moto: str, bucket: str) -> No
     with duckdb.connect(config={"threads": 8}) as database:
         database.register_filesystem(S3Files(ArrowS3(place).filesystem))
         for _ in range(3):
-            found = database.execute(f"SELECT count(*), max(text) FROM 's3://{bucket}/a.parquet'").fetchall()
-            assert found == [(400_000, max(texts))]
+            some = database.sql(f"SELECT text FROM 's3://{bucket}/a.parquet' WHERE text > ''").to_arrow_reader(10_000)
+            assert sorted(some.read_all().column("text").to_pylist()) == sorted(texts)
 
 
 def test_a_thread_reads_where_it_has_gone(moto: str, bucket: str) -> None:
