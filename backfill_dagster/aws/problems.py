@@ -126,7 +126,8 @@ def arrow_problem_text(error: BaseException, doing: str) -> str | None:
         return None
     name, status, said = found.groups()
     code = _ARROW_CODES.get(name) or status or name
-    return _line(doing, f"{code}: {said}", code)
+    said = said.partition("\n\n")[0].strip().removeprefix("No response body").strip(" .")  # DuckDB shows SQL below
+    return _line(doing, f"{code}: {said}" if said else code, code)
 
 
 def _line(doing: str, said: str, code: str) -> str:

@@ -34,7 +34,13 @@ class Url(Kind):
 
 @dataclass(frozen=True)
 class S3Uri(Kind):
-    """`s3://bucket/key`."""
+    """`s3://bucket/key`.
+
+    Attributes:
+        needs_key: whether a bucket alone is refused.
+    """
+
+    needs_key: bool = True
 
     @property
     def accepts(self) -> str:
@@ -44,7 +50,9 @@ class S3Uri(Kind):
     def read(self, value: object) -> str:
         """The address as it stands."""
         text = Text(max_length=1200).read(value)
-        bucket, _, _ = text.removeprefix("s3://").partition("/")
+        bucket, _, key = text.removeprefix("s3://").partition("/")
+        if self.needs_key and not key:
+            raise ValueError
         if not is_s3(text) or _BUCKET.fullmatch(bucket) is None:
             raise ValueError
         return text
@@ -80,7 +88,7 @@ class StatePath(Kind):
         """The path as it stands, without the slash at its end."""
         text = Text().read(value)
         if _SCHEME.match(text):
-            text = S3Uri().read(text)
+            text = S3Uri(needs_key=False).read(text)
         return text.rstrip("/") or "/"
 
 

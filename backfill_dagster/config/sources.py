@@ -77,10 +77,13 @@ class _FileKeys(Block):
 
 class _S3Keys(Block):
     path: Annotated[str, S3Uri()] = Field(
-        description="One object, a prefix that ends in a slash, or a glob.", examples=["s3://my-bucket/dids/*.parquet"]
+        description="One object, a prefix that ends in a slash, or a glob (`**` goes through slashes).",
+        examples=["s3://my-bucket/dids/*.parquet"],
     )
     format: Annotated[Literal["csv", "parquet"], Choice(("csv", "parquet"))] | None = Field(
-        default=None, description="What the objects hold. Null: by their suffix.", examples=["parquet"]
+        default=None,
+        description="What the objects hold. Null: by their suffix (.csv, .csv.gz, .tsv, .parquet).",
+        examples=["parquet"],
     )
     column: Column | None = Field(
         default=None,
@@ -89,7 +92,8 @@ class _S3Keys(Block):
     )
     query: Sql | None = Field(
         default=None,
-        description="DuckDB SQL over the objects, which are the table `source`.",
+        description="One SELECT of DuckDB's SQL over the objects, which are the table `source`; `column` is then one of "
+        "its result. The values of CSV are text.",
         examples=["SELECT did FROM source WHERE cohort = 'a'"],
     )
     region: Region | None = Field(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
-from backfill_dagster.config import BackfillConfig, FileSource, InlineSource, SqliteSource
+from backfill_dagster.config import BackfillConfig, FileSource, InlineSource, S3Source, SqliteSource
 from backfill_dagster.records.schema import SHORT_NAMES, collection_of
 
 SNIPPET = "duckdb"
@@ -33,7 +33,7 @@ def did_list_sql(config: BackfillConfig) -> str:
         case InlineSource():
             return f"SELECT did FROM (\n{plan_sql(config)}\n)"
         case _:
-            files = f"FROM {quoted(source.path)}"
+            files = _s3_sql(source)
             return f"WITH source AS ({files})\n{source.query}" if source.query else files
 
 
@@ -98,6 +98,16 @@ def _file_sql(source: FileSource, path: str) -> str:
             return f"FROM read_csv({path}, header = false, columns = {{did: 'VARCHAR'}})"
         case _:
             return f"FROM read_csv({path}, header = {str(source.header).lower()})"
+
+
+def _s3_sql(source: S3Source) -> str:
+    """By httpfs, which DuckDB's own program fetches by itself."""
+    path = quoted(source.path + "**" if source.path.endswith("/") else source.path)
+    if source.format == "parquet":
+        return f"FROM read_parquet({path})"
+    if source.format == "csv" or not source.header:
+        return f"FROM read_csv({path}, header = {str(source.header).lower()}, all_varchar = true)"
+    return f"FROM {path}"
 
 
 _RECORD_TYPES = (*SHORT_NAMES.values(), "reply")

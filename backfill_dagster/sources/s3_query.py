@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -29,6 +30,9 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 
 _OF_THE_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
+_KEY = re.compile(r"key '(.+?)' in bucket '(.+?)'")
+"""Of pyarrow's S3 client."""
+
 _SAID_MAX = 300
 
 
@@ -84,7 +88,8 @@ def query_batches(
         _check_is_one_select(database, query, where)
         database.register_filesystem(S3Files(filesystem))
         database.execute(f"CREATE VIEW source AS {view.sql()}")
-        database.execute(f"SET allowed_paths = {_list(view.uris)}")
+        allowed = dict.fromkeys([*view.uris, *map(_literal, view.uris)])  # asked for as literals, opened as they are
+        database.execute(f"SET allowed_paths = {_list(list(allowed))}")
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")
         result = database.sql(query).to_arrow_reader(BATCH_ROWS)
@@ -121,7 +126,8 @@ def _duckdb_errors(where: str, view: ObjectsView) -> Iterator[None]:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         said = " ".join(str(error).partition("\n\nLINE ")[0].split())[:_SAID_MAX].rstrip(".")
-        of_s3 = arrow_problem_text(error, f"read {view.name}")
+        key = _KEY.search(str(error))
+        of_s3 = arrow_problem_text(error, f"read {f's3://{key[2]}/{key[1]}' if key else view.name}")
         if of_s3 is not None:
             raise SourceError(of_s3) from error
         if isinstance(error, duckdb.PermissionException):

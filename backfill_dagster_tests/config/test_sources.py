@@ -72,6 +72,10 @@ def test_sources(block: dict[str, Any], source: object) -> None:
             ['backfill.source.path: not accepted, found "dids.csv"; accepted: an S3 address s3://bucket/key'],
         ),
         (
+            {"type": "s3", "path": "s3://my-bucket/"},
+            ['backfill.source.path: not accepted, found "s3://my-bucket/"; accepted: an S3 address s3://bucket/key'],
+        ),
+        (
             {"type": "s3", "path": "s3://B/x"},
             ['backfill.source.path: not accepted, found "s3://B/x"; accepted: an S3 address s3://bucket/key'],
         ),

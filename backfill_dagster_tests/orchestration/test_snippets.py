@@ -105,6 +105,14 @@ def test_sources_of_other_kinds(tmp_path: Path) -> None:
     )
     s3 = {"type": "s3", "path": "s3://bucket/dids/*.parquet"}
     assert snippets.did_list_sql(load_config(write_yaml(tmp_path, source=s3))) == "FROM 's3://bucket/dids/*.parquet'"
+    below = s3 | {"path": "s3://bucket/dids/", "format": "parquet"}
+    assert snippets.did_list_sql(load_config(write_yaml(tmp_path, source=below))) == (
+        "FROM read_parquet('s3://bucket/dids/**')"
+    )
+    headless = s3 | {"path": "s3://bucket/dids.csv", "header": False}
+    assert snippets.did_list_sql(load_config(write_yaml(tmp_path, source=headless))) == (
+        "FROM read_csv('s3://bucket/dids.csv', header = false, all_varchar = true)"
+    )
     query = s3 | {"query": "SELECT did FROM source WHERE cohort = 'a'"}
     assert snippets.did_list_sql(load_config(write_yaml(tmp_path, source=query))) == (
         "WITH source AS (FROM 's3://bucket/dids/*.parquet')\nSELECT did FROM source WHERE cohort = 'a'"
