@@ -92,8 +92,8 @@ class _S3Keys(Block):
     )
     query: Sql | None = Field(
         default=None,
-        description="One SELECT of DuckDB's SQL over the objects, which are the table `source`; `column` is then one of "
-        "its result. The values of CSV are text.",
+        description="One SELECT of DuckDB's SQL over the objects, which are the table `source`; `column` is then one "
+        "of its result. The values of CSV are text.",
         examples=["SELECT did FROM source WHERE cohort = 'a'"],
     )
     region: Region | None = Field(

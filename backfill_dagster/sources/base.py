@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, compress, islice, repeat
+from itertools import chain, compress, repeat
 from typing import NamedTuple, Protocol, TypeAlias
 
 from backfill_dagster.sources.seen import SeenTexts
@@ -20,7 +20,7 @@ COLUMN_MAX_BYTES = 1024
 """A kept column's value is cut here: it is carried into the plan and the reports of every DID."""
 
 _BATCH_ROWS = 1024
-"""Of sources that give row by row. Each is cleaned before it waits for the others, so 1024 of them stay small."""
+"""Of sources that give row by row. Each is cut before it waits for the others, so 1024 of them stay small."""
 
 _NO_COLUMNS: Mapping[str, str | None] = {}
 
@@ -109,10 +109,18 @@ def clean_batches(
 
 def in_batches(raw: Iterable[RawRow]) -> Iterator[RawBatch]:
     """Rows that come one by one, bounded and put together."""
-    bounded = ((clean_text(value), [_column_text(one) for one in kept]) for value, kept in raw)
-    while rows := list(islice(bounded, _BATCH_ROWS)):
-        texts, kept = zip(*rows, strict=True)
-        yield RawBatch(texts, list(zip(*kept, strict=True)))
+    values: list[object] = []
+    kept_rows: list[list[str | None]] = []
+    for value, kept in raw:
+        is_short = isinstance(value, str) and len(value) <= TEXT_MAX_BYTES
+        values.append(value if is_short else clean_text(value))
+        if kept:
+            kept_rows.append([_column_text(one) for one in kept])
+        if len(values) == _BATCH_ROWS:
+            yield RawBatch(values, list(zip(*kept_rows, strict=True)))
+            values, kept_rows = [], []
+    if values:
+        yield RawBatch(values, list(zip(*kept_rows, strict=True)))
 
 
 def _cleaned(

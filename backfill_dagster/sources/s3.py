@@ -104,12 +104,19 @@ class S3Source:
         if "//" in f"/{found.key}":
             raise SourceError(f"{name} has an empty part in its key, which can't be read: copy it to another key")
 
+        at = f"{address.bucket}/{found.key}"
+
         def random() -> Any:
-            return self._arrow.filesystem().open_input_file(f"{address.bucket}/{found.key}")
+            return self._arrow.filesystem().open_input_file(at)
 
         @contextmanager
         def stream() -> Iterator[io.BufferedReader]:
-            with random() as opened, io.BufferedReader(opened, _BUFFER_BYTES) as buffered:
+            # The buffer that counts is pyarrow's: Python's own is passed by when text is read, 8 KiB at a time.
+            filesystem = self._arrow.filesystem()
+            with (
+                filesystem.open_input_stream(at, compression=None, buffer_size=_BUFFER_BYTES) as opened,
+                io.BufferedReader(opened) as buffered,
+            ):
                 yield buffered
 
         return TableFile(name, stream, random)

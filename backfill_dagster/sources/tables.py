@@ -162,7 +162,8 @@ def _from_csv(file: TableFile, shape: Shape) -> Iterator[RawRow]:
             return
         columns = shape.columns(_csv_names(first, file.name, shape), file.name)
         for row in rows if shape.header or first is None else chain([first], rows):
-            yield _cell(row, columns.main), [_cell(row, index) for index in columns.kept]
+            kept = [_cell(row, index) for index in columns.kept] if columns.kept else ()
+            yield _cell(row, columns.main), kept
 
 
 def _from_parquet(file: TableFile, shape: Shape) -> Iterator[RawBatch]:

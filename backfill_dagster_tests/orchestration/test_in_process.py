@@ -12,7 +12,6 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from backfill_dagster.aws import AwsPlace, aws_client
 from backfill_dagster.config import load_config
 from backfill_dagster.errors import FencedError
 from backfill_dagster.ledger import Lease
@@ -270,20 +269,6 @@ def test_a_config_that_asks_for_what_is_not_there_yet_fails_clearly(
     road = Road(tmp_path, net, instance, processing={"decode_processes": 2})
     result = road.run("plan_study", raise_on_error=False)
     assert "processing.decode_processes over 0 is not available in this version" in failure_text(result)
-
-
-def test_a_list_on_s3(
-    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, moto: str, bucket: str
-) -> None:
-    place = AwsPlace("us-east-1", moto)
-    body = "did\n" + "\n".join(net.network.active[:3]) + "\n"
-    aws_client("s3", place).put_object(Bucket=bucket, Key="dids.csv", Body=body.encode())
-    source = {"type": "s3", "path": f"s3://{bucket}/dids.csv", "region": "us-east-1", "endpoint_url": moto}
-    road = Road(tmp_path, net, instance, source=source)
-    assert materialized(road.run("plan_study"), "shard_plan")["dids"] == 3
-    missing = Road(tmp_path, net, instance, source=source | {"path": f"s3://{bucket}/none.csv"})
-    result = missing.run("plan_study", raise_on_error=False)
-    assert f"s3://{bucket}/none.csv is not there: correct source.path" in failure_text(result)
 
 
 def test_a_missing_source_fails_clearly(tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance) -> None:

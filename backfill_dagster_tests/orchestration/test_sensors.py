@@ -14,7 +14,6 @@ import dagster as dg
 import pytest
 from dagster._core.test_utils import freeze_time
 
-from backfill_dagster.aws import AwsPlace, aws_client
 from backfill_dagster.cli.main import run_command
 from backfill_dagster.config import load_config
 from backfill_dagster.localnet import LocalnetOptions
@@ -133,31 +132,6 @@ def test_a_database_that_has_changed_is_planned(
     with sqlite3.connect(path) as connection:
         connection.execute("INSERT INTO dids VALUES (?)", [net.network.dids[1]])
     assert looked(road, "source_changed_study").run_requests
-
-
-def test_objects_that_have_changed_are_planned(
-    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, moto: str, bucket: str
-) -> None:
-    client = aws_client("s3", AwsPlace("us-east-1", moto))
-
-    def put(key: str, dids: list[str]) -> None:
-        client.put_object(Bucket=bucket, Key=key, Body="\n".join(["did", *dids]).encode())
-
-    put("d/1.csv", net.network.dids[:2])
-    source = {"type": "s3", "path": f"s3://{bucket}/d/*.csv", "region": "us-east-1", "endpoint_url": moto}
-    road = a_road(tmp_path, net, instance, source=source)
-    road.run("plan_study")
-    put("d/1.csv", net.network.dids[:2])
-    put("d/readme.txt", [])
-    assert looked(road, "source_changed_study").skip_message == "the source is as the last plan has seen it"
-    put("d/2.csv", net.network.dids[2:4])
-    assert looked(road, "source_changed_study").run_requests
-    road.run("plan_study")
-    assert not looked(road, "source_changed_study").run_requests
-    for key in ("d/1.csv", "d/2.csv"):
-        client.delete_object(Bucket=bucket, Key=key)
-    said = looked(road, "source_changed_study").skip_message
-    assert said.startswith(f"the source can't be looked at: s3://{bucket}/d/*.csv matches none of the 1 objects below")
 
 
 def test_a_source_that_is_gone_is_said_and_asks_for_nothing(

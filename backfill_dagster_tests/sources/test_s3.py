@@ -120,6 +120,14 @@ class TestContent:
             assert list(lists.source(key, keep_columns=["note", "cohort"]).rows()) == expected
         assert lists.texts("a.tsv") == ["did:plc:a"]
 
+    def test_csv_comes_in_large_pieces(self, lists: Lists, proxy: Proxy) -> None:
+        body = "did\n" + "".join(f"did:plc:{number:01024d}\n" for number in range(10_000))
+        lists.put({"a.csv": body, "a.csv.gz": gzip.compress(body.encode(), 0)})
+        for key in ("a.csv", "a.csv.gz"):
+            proxy.seen.clear()
+            assert len(lists.texts(key, url=proxy.url)) == 10_000
+            assert [seen.method for seen in proxy.seen].count("GET") == 2
+
     def test_csv_without_a_header(self, lists: Lists) -> None:
         lists.put({"a.csv": "x,did:plc:a\ny,did:plc:b\n", "b.csv": ""})
         options = {"header": False, "column": "column1"}

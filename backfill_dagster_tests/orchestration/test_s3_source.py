@@ -1,0 +1,84 @@
+"""A list on S3 through Dagster: planned, looked at by the sensor, missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from backfill_dagster.aws import AwsPlace, aws_client
+from backfill_dagster.localnet import LocalnetOptions
+from backfill_dagster.orchestration.build import build_definitions
+from backfill_dagster.orchestration.resources import S3Source
+from backfill_dagster_tests.orchestration.network import ThreadedNetwork, threaded_network
+from backfill_dagster_tests.orchestration.road import Road, failure_text, materialized
+from backfill_dagster_tests.orchestration.test_sensors import a_road, looked
+from backfill_dagster_tests.road import write_config
+
+OPTIONS = LocalnetOptions(hosts=2, repos=8, median_records=5, max_records=20)
+
+
+@pytest.fixture(scope="module")
+def net() -> Iterator[ThreadedNetwork]:
+    with threaded_network(OPTIONS) as made:
+        yield made
+
+
+@pytest.fixture
+def instance(monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    with dg.instance_for_test() as made:
+        monkeypatch.delenv("DAGSTER_HOME")
+        yield made
+
+
+def test_the_resource_takes_the_place_of_another(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, moto: str, bucket: str
+) -> None:
+    body = "\n".join(["did", *net.network.active[:3]]).encode()
+    aws_client("s3", AwsPlace("us-east-1", moto)).put_object(Bucket=bucket, Key="dids.csv", Body=body)
+    write_config(tmp_path, net.network.plc_url, net.network.dids)
+    resource = S3Source(path=f"s3://{bucket}/dids.csv", region="us-east-1", endpoint_url=moto)
+    defs = build_definitions(tmp_path, {"study__source": resource})
+    result = defs.resolve_job_def("plan_study").execute_in_process(instance=instance)
+    assert materialized(result, "shard_plan")["dids"] == 3
+
+
+def test_a_list_on_s3(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, moto: str, bucket: str
+) -> None:
+    place = AwsPlace("us-east-1", moto)
+    body = "did\n" + "\n".join(net.network.active[:2]) + "\n"
+    aws_client("s3", place).put_object(Bucket=bucket, Key="dids.csv", Body=body.encode())
+    source = {"type": "s3", "path": f"s3://{bucket}/dids.csv", "region": "us-east-1", "endpoint_url": moto}
+    road = Road(tmp_path, net, instance, source=source)
+    assert materialized(road.run("plan_study"), "shard_plan")["dids"] == 2
+    missing = Road(tmp_path, net, instance, source=source | {"path": f"s3://{bucket}/none.csv"})
+    result = missing.run("plan_study", raise_on_error=False)
+    assert f"s3://{bucket}/none.csv is not there: correct source.path" in failure_text(result)
+
+
+def test_objects_that_have_changed_are_planned(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, moto: str, bucket: str
+) -> None:
+    client = aws_client("s3", AwsPlace("us-east-1", moto))
+
+    def put(key: str, dids: list[str]) -> None:
+        client.put_object(Bucket=bucket, Key=key, Body="\n".join(["did", *dids]).encode())
+
+    put("d/1.csv", net.network.dids[:2])
+    source = {"type": "s3", "path": f"s3://{bucket}/d/*.csv", "region": "us-east-1", "endpoint_url": moto}
+    road = a_road(tmp_path, net, instance, source=source)
+    road.run("plan_study")
+    put("d/1.csv", net.network.dids[:2])
+    put("d/readme.txt", [])
+    assert looked(road, "source_changed_study").skip_message == "the source is as the last plan has seen it"
+    put("d/2.csv", net.network.dids[2:4])
+    assert looked(road, "source_changed_study").run_requests
+    road.run("plan_study")
+    assert not looked(road, "source_changed_study").run_requests
+    for key in ("d/1.csv", "d/2.csv"):
+        client.delete_object(Bucket=bucket, Key=key)
+    said = looked(road, "source_changed_study").skip_message
+    assert said.startswith(f"the source can't be looked at: s3://{bucket}/d/*.csv matches none of the 1 objects below")
