@@ -19,6 +19,7 @@ NEWEST_MAX = 1024 * 1024
 NEWEST_CHARS_MAX = 64 * 1024 * 1024
 
 _WORD = " again"
+_EMPTY = pa.table({"first": pa.array([], pa.int64()), "second": pa.array([], pa.int64())})
 
 
 class SeenTexts:
@@ -35,7 +36,7 @@ class SeenTexts:
         self._newest: set[str] = set()
         self._newest_chars = 0
         # Of the older ones the first hash, in order, and the second beside it.
-        self._run = pa.table({"first": pa.array([], pa.int64()), "second": pa.array([], pa.int64())})
+        self._run = _EMPTY
 
     def add(self, texts: Sequence[str]) -> list[bool]:
         """Whether each of the texts is new; then none of them is any more."""
@@ -90,7 +91,11 @@ class SeenTexts:
         }
         self._newest = set()
         self._newest_chars = 0
-        self._run = pa.concat_tables([self._run, pa.table(newest)]).sort_by("first").combine_chunks()
+        everything = pa.concat_tables([self._run, pa.table(newest)])
+        self._run = _EMPTY  # as few copies at a time as can be
+        ordered = everything.sort_by("first")
+        del everything
+        self._run = ordered.combine_chunks()
 
 
 def _second(text: str) -> int:
