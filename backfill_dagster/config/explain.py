@@ -89,7 +89,8 @@ def _problem(
     elif kind in ("missing", "union_tag_not_found"):
         text, accepted = "missing", _accepted(kind, context, place)
     else:
-        value = context["tag"] if kind == "union_tag_invalid" else details["input"]
+        # Not the tag that pydantic names: of a list it makes a text, with what came from the environment in it.
+        value = details["input"].get("type") if kind == "union_tag_invalid" else details["input"]
         found, accepted = found_text(written.get(path, value)), _accepted(kind, context, place)
     return Problem(path=path_text(path), line=line, message=text, found=found, accepted=accepted, nearest=nearest)
 

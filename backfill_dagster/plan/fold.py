@@ -187,7 +187,7 @@ def _reading(files: GenerationFiles) -> Iterator[duckdb.DuckDBPyConnection]:
         except (duckdb.Error, pa.ArrowException, ValueError, OSError) as error:
             key = _unsound(files)
             if key is not None:
-                raise unreadable(files.store.path(key), error) from error
+                raise files.store.read_problem(error, key) or unreadable(files.store.path(key), error) from error
             folder = files.paths[0].rpartition("/")[0]
             raise StateError(
                 f"can't read the plan in {folder} ({_one_line(error)}); each of its files is sound, so see that there "

@@ -217,7 +217,7 @@ class PlanStore:
             with self._store.open_input(key) as source:
                 metadata = read_metadata(source)
         except (ValueError, OSError, pa.ArrowException) as error:
-            raise unreadable(path, error) from error
+            raise self._store.read_problem(error, key) or unreadable(path, error) from error
         if metadata["generation"] != number:
             raise StateError(f"{path} says that it is generation {metadata['generation']} of the plan: {REMEDY}")
         return metadata

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
 
+from backfill_dagster.errors import StateError
 from backfill_dagster.records.entry import Part
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.read import part_batches
 from backfill_dagster.store.base import ObjectStore
-from backfill_dagster.store.problems import disk_problem
 
 _HASH_CHUNK_BYTES = 4 * 1024 * 1024
 
@@ -49,7 +49,9 @@ def part_problem(store: ObjectStore, part: Part) -> str | None:
                 digest.update(chunk)
                 size += len(chunk)
     except OSError as error:
-        raise disk_problem(error, "read", store.path(part.path)) from error
+        raise store.read_problem(error, part.path) or StateError(
+            f"can't read {store.path(part.path)}: {' '.join(str(error).split())}; see why, then start again"
+        ) from error
     if (digest.hexdigest(), size) == (part.sha256, part.bytes):
         return None
     return f"{size} bytes with sha256 {digest.hexdigest()[:12]}…, the log says {part.bytes} with {part.sha256[:12]}…"

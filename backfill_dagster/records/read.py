@@ -96,7 +96,7 @@ def part_batches(
         try:
             yield from part.iter_batches(batch_size=READ_ROWS, columns=wanted)
         except (OSError, pa.ArrowException) as error:
-            raise _unreadable(store, path, error) from error
+            raise unreadable(store, path, error) from error
 
 
 @contextmanager
@@ -113,11 +113,14 @@ def open_part(store: ObjectStore, path: str) -> Iterator[pq.ParquetFile]:
             # Read ahead: a column chunk at a time would be a request at a time where the part is on S3.
             file = pq.ParquetFile(source, page_checksum_verification=True, pre_buffer=True)
         except (OSError, pa.ArrowException) as error:
-            raise _unreadable(store, path, error) from error
+            raise unreadable(store, path, error) from error
         yield stack.enter_context(file)
 
 
-def _unreadable(store: ObjectStore, path: str, error: Exception) -> StateError:
+def unreadable(store: ObjectStore, path: str, error: Exception) -> StateError:
+    """The one line for a part that can't be read: for want of the store, or because it is damaged."""
+    if (problem := store.read_problem(error, path)) is not None:
+        return problem
     line = " ".join(str(error).split())
     return StateError(
         f"can't read {store.path(path)}: {line}; bring it back from a backup of the state folder, or let `backfill "

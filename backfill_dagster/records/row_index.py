@@ -13,9 +13,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from backfill_dagster.errors import StateError
 from backfill_dagster.records.fold import Fold, LivePart
-from backfill_dagster.records.read import open_part
+from backfill_dagster.records.read import open_part, unreadable
 from backfill_dagster.store.base import ObjectStore
 
 CACHE_BYTES = 128 * 1024 * 1024
@@ -97,7 +96,7 @@ class RowIndex:
         try:
             return file.read_row_group(group, columns=columns)
         except (OSError, pa.ArrowException) as error:
-            raise StateError(f"can't read {self._store.path(path)}: {error}; `backfill verify` says more") from error
+            raise unreadable(self._store, path, error) from error
 
 
 def _runs(authors: Any) -> Iterator[tuple[int, str]]:

@@ -116,6 +116,8 @@ def _wanted(state: BackfillState) -> Wanted:
 
 def _explained(error: duckdb.Error, state: BackfillState, names: Sequence[str]) -> BackfillError:
     said = _line(error)
+    if (problem := state.store.read_problem(error, "records")) is not None:
+        return problem
     if state.store.uri in str(error):
         return StateError(f"{said}; `backfill verify {state.config.path}` says what is damaged")
     if isinstance(error, duckdb.OutOfMemoryException):

@@ -10,6 +10,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, TypeAlias
 
+from backfill_dagster.errors import StateError
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ObjectInfo:
@@ -105,6 +107,10 @@ class ObjectStore(Protocol):
             ObjectMissingError: it is in neither place.
             OSError: as pyarrow says it.
         """
+        ...
+
+    def read_problem(self, error: Exception, key: str) -> StateError | None:
+        """What an error of reading through `open_input` says of the store; None when it is about what was read."""
         ...
 
     def duckdb_filesystem(self) -> Any:

@@ -172,6 +172,12 @@ class LocalStore:
         """The file, published or staged, opened by pyarrow."""
         return pa.OSFile(self.find(key))
 
+    def read_problem(self, error: Exception, key: str) -> StateError | None:
+        """The disk's own errors."""
+        if isinstance(error, OSError) and is_disk_problem(error):
+            return disk_problem(error, "read", self._at(key))
+        return None
+
     def duckdb_filesystem(self) -> None:
         """DuckDB reads local files by itself."""
 

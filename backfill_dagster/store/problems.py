@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 from backfill_dagster.errors import StateError
@@ -39,7 +40,9 @@ def disk_problem(error: OSError, doing: str, where: Path | str) -> StateError:
     """The one line for a person. `doing` reads on from "can't": `write`, `list`, `rename`."""
     number = error.errno if error.errno is not None else 0
     remedy = _REMEDIES.get(number, "see what the system log says about it, then start again")
-    return StateError(f"can't {doing} {where}: {error.strerror or error}; {remedy}")
+    # The system's own words: pyarrow puts others in their place.
+    said = os.strerror(number) if number in _REMEDIES else error.strerror or error
+    return StateError(f"can't {doing} {where}: {said}; {remedy}")
 
 
 def link_problem(error: OSError, where: Path) -> StateError:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
-from backfill_dagster.aws import AwsError, AwsPlace, aws_client, aws_errors
+from backfill_dagster.aws import AwsError, AwsPlace, arrow_problem_text, aws_client, aws_errors
 from backfill_dagster.aws.arrow import ArrowS3
 from backfill_dagster.errors import ObjectMissingError, StateError
 from backfill_dagster.store.base import Listing, ObjectInfo
@@ -213,6 +213,13 @@ class S3Store:
             return self._arrow.filesystem().open_input_file(f"{self._bucket}/{at}")
         except FileNotFoundError as error:
             raise ObjectMissingError(f"{self.path(key)} is missing; `backfill verify` says what else is") from error
+        except OSError as error:
+            raise self.read_problem(error, key) or error from error
+
+    def read_problem(self, error: Exception, key: str) -> StateError | None:
+        """What the service says, or that it can't be reached."""
+        said = arrow_problem_text(error, f"read {self.path(key)}")
+        return None if said is None else AwsError(said)
 
     def duckdb_filesystem(self) -> S3Files:
         """What DuckDB reads `s3://` through."""
