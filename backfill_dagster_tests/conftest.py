@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from backfill_dagster_tests.aws.servers import (  # noqa: F401 - fixtures
     moto,
     no_backoff,
 )
+from backfill_dagster_tests.repository import ROOT
 
 LIVE = "backfill_dagster_tests/live/"
 
@@ -30,6 +33,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return LIVE if nodeid.startswith(LIVE) else super()._split_scope(nodeid)
 
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """After a run of everything with coverage: the figures that are bound, above the last line."""
+    if config.pluginmanager.hasplugin("_cov") and not hasattr(config, "workerinput"):
+        check = [sys.executable, str(ROOT / "tools" / "check_coverage.py"), "--print"]
+        said = subprocess.run(check, cwd=config.rootpath, capture_output=True, text=True, check=False)
+        terminalreporter.write(said.stdout or said.stderr)
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,8 @@
-"""Fails when a package that holds the data falls under 90 % of lines or branches; silent when all is well."""
+"""Fails when a package that holds the data falls under 90 % of lines or branches.
+
+With `--print` it says all figures, good or not (the test run shows them above its summary), else only those under the
+bound.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +16,7 @@ from pathlib import Path
 import coverage
 
 BOUND_PERCENT = 90.0
-PACKAGES = ("plan", "worker", "records", "ledger", "sources", "atproto")
+PACKAGES = ("sources", "ledger", "store", "records", "plan", "worker", "atproto")
 
 
 def main() -> int:
@@ -21,10 +25,12 @@ def main() -> int:
     data.load()
     failed = False
     for package in PACKAGES:
-        for what, percent in percentages(data, package).items():
-            if percent < BOUND_PERCENT:
-                failed = True
-                print(f"coverage of {package}: {percent:.1f} % of {what}, the bound is {BOUND_PERCENT:.0f} %")
+        found = percentages(data, package)
+        is_under = min(found.values()) < BOUND_PERCENT
+        failed |= is_under
+        if is_under or "--print" in sys.argv:
+            said = ", ".join(f"{percent:.1f} % of {what}" for what, percent in found.items())
+            print(f"coverage of {package}: {said}" + (f"; the bound is {BOUND_PERCENT:.0f} %" if is_under else ""))
     return 1 if failed else 0
 
 

@@ -10,6 +10,7 @@ import hashlib
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
+from backfill_dagster.aws import AwsError
 from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import UsageError
 from backfill_dagster.orchestration import names
@@ -116,6 +117,11 @@ def _new_shards(
                 )
         except UsageError as error:
             return dg.SensorResult(skip_reason=str(error))
+        except AwsError as error:
+            # A config whose bucket or table isn't there yet has missed nothing; one that has been planned may have.
+            if context.instance.get_dynamic_partitions(names.partitions(name)):
+                raise
+            return dg.SensorResult(skip_reason=f"nothing is planned here yet, and the state is out of reach: {error}")
         added = [shard_partitions(name).build_add_request(done.missing)] if done.missing else []
         requests = [dg.RunRequest(partition_key=key, run_key=f"{done.wave}:{key}") for key in done.launch]
         return dg.SensorResult(

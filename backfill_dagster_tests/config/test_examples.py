@@ -114,6 +114,15 @@ def test_bluesky_example_loads() -> None:
     assert unavailable(config) == []
 
 
+def test_aws_example_loads() -> None:
+    config = load_config(REPO / "configs/example_aws.yaml", {"BACKFILL_BUCKET": "ours"})
+    assert config.name == "example_aws"
+    assert (config.source.path, config.state_path) == ("s3://ours/lists/*.parquet", "s3://ours/backfills/example_aws")  # type: ignore[union-attr]
+    assert config.storage == DynamodbStorage(type="dynamodb", table_name="backfill_results")
+    assert unavailable(config) == []
+    assert load_config(REPO / "configs/example_aws.yaml", {}).state_path == "s3://my-bucket/backfills/example_aws"
+
+
 def test_yaml_blocks_of_the_documentation_load(tmp_path: Path) -> None:
     text = (REPO / "docs/configuration.md").read_text(encoding="utf-8")
     blocks = [part.partition("```")[0] for part in text.split("```yaml\n")[1:]]

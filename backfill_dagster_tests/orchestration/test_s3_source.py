@@ -8,7 +8,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
-from backfill_dagster.aws import AwsPlace, aws_client
+from backfill_dagster.aws import AwsError, AwsPlace, aws_client
 from backfill_dagster.localnet import LocalnetOptions
 from backfill_dagster.orchestration.build import build_definitions
 from backfill_dagster.orchestration.resources import S3Source
@@ -82,3 +82,19 @@ def test_objects_that_have_changed_are_planned(
         client.delete_object(Bucket=bucket, Key=key)
     said = looked(road, "source_changed_study").skip_message
     assert said.startswith(f"the source can't be looked at: s3://{bucket}/d/*.csv matches none of the 1 objects below")
+
+
+@pytest.mark.usefixtures("no_backoff")
+def test_a_state_that_is_out_of_reach_is_no_error_until_something_is_planned(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, moto: str, bucket: str
+) -> None:
+    place = {"region": "us-east-1", "endpoint_url": moto}
+    state = {"path": "s3://no-such-bucket-here/study", **place}
+    road = a_road(tmp_path, net, instance, state=state, storage={"type": "sqlite", "path": "ledger.sqlite"})
+    said = looked(road, "new_shards_study").skip_message or ""
+    assert said.startswith(
+        "nothing is planned here yet, and the state is out of reach: can't list s3://no-such-bucket-"
+    )
+    instance.add_dynamic_partitions("did_shards__study", ["localhost_1~0000"])
+    with pytest.raises(AwsError, match="NoSuchBucket"):
+        looked(road, "new_shards_study")
