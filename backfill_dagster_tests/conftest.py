@@ -35,6 +35,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """After a run of everything with coverage: the figures that are bound, above the last line."""
     if config.pluginmanager.hasplugin("_cov") and not hasattr(config, "workerinput"):
