@@ -27,7 +27,7 @@ QUESTIONS = (
         "which languages are written",
         "SELECT lang, count(*) AS posts\n"
         "FROM (SELECT unnest(langs) AS lang FROM read_parquet('{records}/record_type=post/*.parquet'))\n"
-        "GROUP BY lang ORDER BY posts DESC LIMIT 5",
+        "GROUP BY lang ORDER BY posts DESC, lang LIMIT 5",
     ),
     (
         "who gets the most likes from this list",

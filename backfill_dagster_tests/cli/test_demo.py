@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ import pytest
 from backfill_dagster.cli.demo_folder import MARKER, claimed_folder
 from backfill_dagster.cli.demo_network import demo_network
 from backfill_dagster.errors import BackfillError, UsageError
+from backfill_dagster_tests.aws.servers import installed
 from backfill_dagster_tests.cli.conftest import Command
 from backfill_dagster_tests.cli.network import BACKFILL, wait_until
 from backfill_dagster_tests.requirements import need
@@ -126,6 +128,24 @@ def test_the_whole_demo(folder: Path, backfill: Command, monkeypatch: pytest.Mon
     status = backfill("status", config, "--json")
     assert (status.code, status.json["dids"], status.json["left"]) == (0, 16, 0)
     assert backfill("verify", config).out == "clean\n"
+
+    installed(".venv/bin/moto_server")
+    installed(".venv/bin/ministack")
+    aws = backfill("demo", *SMALL, "--folder", folder / "aws", "--aws")
+    assert (aws.code, aws.err) == (0, ran.err)
+    assert "Parquet: s3://backfill-demo/demo/records\n" in aws.out
+    assert summary_of(aws.out) == summary_of(ran.out)
+    assert processes_of(folder) == []
+    assert not [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL")]
+
+
+OF_THE_WAY = re.compile(r"everything took|throughput|read_parquet|: +\S+/")
+"""In lines about times and places."""
+
+
+def summary_of(out: str) -> str:
+    """What a demo's last words say of the data."""
+    return "\n".join(line for line in out.splitlines() if not OF_THE_WAY.search(line))
 
 
 @pytest.mark.live
