@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import urllib.error
@@ -86,8 +88,19 @@ def _served(command: object, environ: Mapping[str, str], port_variable: str = ""
 
 def _start(command: Sequence[str], environ: Mapping[str, str], out: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(  # noqa: S603 - a program of this project's own tools folder
-        command, env=environ, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
+        command,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=out,
+        start_new_session=True,
+        preexec_fn=_end_with_parent if sys.platform == "linux" else None,
     )
+
+
+def _end_with_parent() -> None:
+    """In the child: a SIGTERM when whoever has started it is gone, `kill -9` included (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 
 def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
