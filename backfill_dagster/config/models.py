@@ -227,7 +227,8 @@ class BackfillConfig(Block):
         if self._trial_limit is not None:
             trial = self.model_copy()
         else:
-            path = f"{self._state_text}{TRIAL_SUFFIX}"
+            whole_bucket = is_s3(self._state_text) and "/" not in self._state_text.removeprefix("s3://")
+            path = f"{self._state_text}{'/' * whole_bucket}{TRIAL_SUFFIX}"
             ledger = f"data/{self.name}{TRIAL_SUFFIX}/ledger.sqlite" if is_s3(path) else None
             state = self.state.model_copy(update={"path": path})
             trial = self.model_copy(update={"state": state, "storage": SqliteStorage(path=ledger)})

@@ -105,7 +105,11 @@ class Ledger(Protocol):
         ...
 
     def attention(self, outcome: Outcome, limit: int) -> list[LedgerItem]:
-        """Up to `limit` items with this outcome, by shard and DID."""
+        """Up to `limit` items with this outcome, by shard and DID.
+
+        Raises:
+            ValueError: nobody has to look at items with this outcome (`Outcome.needs_attention`): no index has them.
+        """
         ...
 
     def mark_for_retry(self, shard: str, did_seqs: Mapping[str, int]) -> None:
@@ -139,3 +143,9 @@ class Ledger(Protocol):
     def close(self) -> None:
         """Close the storage, leases included."""
         ...
+
+
+def check_attention(outcome: Outcome) -> None:
+    """ValueError for an outcome that `Ledger.attention` can't be asked about."""
+    if not outcome.needs_attention:
+        raise ValueError(f"{outcome.value} needs no attention, and no index has it")

@@ -12,7 +12,7 @@ from functools import partial
 from itertools import chain, islice
 from typing import Any
 
-from backfill_dagster.ledger.base import Settled, ShardSummary
+from backfill_dagster.ledger.base import Settled, ShardSummary, check_attention
 from backfill_dagster.ledger.dynamodb_items import (
     BUCKETS,
     JSON_MAX_BYTES,
@@ -151,32 +151,19 @@ class DynamodbLedger:
         )
 
     def attention(self, outcome: Outcome, limit: int) -> list[LedgerItem]:
-        """Items with this outcome, by shard and DID; complete and unchanged ones take a scan of the whole table."""
+        """Items with this outcome, by shard and DID. ValueError when none needs attention."""
+        check_attention(outcome)
         if not self._table.is_there():
             return []
-        keys = map(_key, self._attention_keys(outcome, limit))
+        pks = [attention_pk(self._backfill, outcome, bucket) for bucket in range(BUCKETS)]
+        buckets = [self._indexed(ATTENTION_INDEX, "attention", pk, Limit=min(limit, PAGE_ITEMS)) for pk in pks]
+        keys = map(_key, heapq.merge(*buckets, key=lambda one: one["shard_did"]["S"]))
         found: list[LedgerItem] = []
         while len(found) < limit and (some := list(islice(keys, min(limit - len(found), BATCH_READS)))):
             # What the index says of a DID may be a moment old: the items themselves decide.
             items = map(self._item, self._requests.get_many(some))
             found += [item for item in items if item.result.outcome is outcome]
         return sorted(found, key=lambda item: (item.shard, did_key(item.result.did)))[:limit]
-
-    def _attention_keys(self, outcome: Outcome, limit: int) -> Iterator[WireItem]:
-        if outcome.needs_attention:
-            pks = [attention_pk(self._backfill, outcome, bucket) for bucket in range(BUCKETS)]
-            buckets = [self._indexed(ATTENTION_INDEX, "attention", pk, Limit=min(limit, PAGE_ITEMS)) for pk in pks]
-            return heapq.merge(*buckets, key=lambda one: one["shard_did"]["S"])
-        scanned = self._requests.scan(
-            "read items of",
-            ConsistentRead=True,
-            ProjectionExpression="#pk, #did",
-            FilterExpression="#backfill = :backfill AND #outcome = :outcome",
-            ExpressionAttributeNames={"#pk": PARTITION_KEY, "#did": SORT_KEY}
-            | {f"#{name}": name for name in ("backfill", "outcome")},
-            ExpressionAttributeValues={":backfill": {"S": self._backfill}, ":outcome": {"S": outcome.value}},
-        )
-        return iter(heapq.nsmallest(limit, scanned, key=_key))
 
     def mark_for_retry(self, shard: str, did_seqs: Mapping[str, int]) -> None:
         """Mark DIDs; of two marks the one with the higher seq stays."""

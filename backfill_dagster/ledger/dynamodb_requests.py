@@ -95,16 +95,9 @@ class Requests:
 
     def query(self, doing: str, **parameters: Any) -> Iterator[WireItem]:
         """The items of a query, page by page."""
-        return self._paged(doing, "query", parameters)
-
-    def scan(self, doing: str, **parameters: Any) -> Iterator[WireItem]:
-        """The items of the whole table that pass a filter, page by page."""
-        return self._paged(doing, "scan", parameters)
-
-    def _paged(self, doing: str, operation: str, parameters: Mapping[str, Any]) -> Iterator[WireItem]:
         page: dict[str, Any] = {}
         while True:
-            page = self.ask(doing, operation, **parameters, **page)
+            page = self.ask(doing, "query", **parameters, **page)
             yield from page["Items"]
             if not page.get("LastEvaluatedKey"):
                 return

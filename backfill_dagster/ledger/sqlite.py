@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from backfill_dagster.errors import StateError
-from backfill_dagster.ledger.base import Settled, ShardSummary
+from backfill_dagster.ledger.base import Settled, ShardSummary, check_attention
 from backfill_dagster.ledger.item import item_attributes, item_from_attributes
 from backfill_dagster.ledger.sqlite_file import Row, SqliteFile
 from backfill_dagster.ledger.sqlite_leases import SqliteLeaseTable
@@ -130,9 +130,9 @@ class SqliteLedger:
             )
 
     def attention(self, outcome: Outcome, limit: int) -> list[LedgerItem]:
-        """Items with this outcome, by shard and DID; complete and unchanged ones have no index and take a while."""
-        column = "attention" if outcome.needs_attention else "outcome"
-        query = f"{_SELECT} WHERE backfill = ? AND {column} = ? ORDER BY shard, did LIMIT ?"
+        """Items with this outcome, by shard and DID. ValueError when none needs attention."""
+        check_attention(outcome)
+        query = f"{_SELECT} WHERE backfill = ? AND attention = ? ORDER BY shard, did LIMIT ?"
         return self._items(query, self._backfill, outcome.value, limit)
 
     def mark_for_retry(self, shard: str, did_seqs: Mapping[str, int]) -> None:

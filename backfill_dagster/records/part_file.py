@@ -47,8 +47,10 @@ def part_name(key: str) -> str:
 
 def shard_and_epoch(key: str) -> tuple[str, int] | None:
     """Shard and writer's epoch in the key of a part; None when it isn't one of ours."""
-    match = _PART_NAME.fullmatch(part_name(key))
-    return None if match is None else (match["shard"], int(match["epoch"]))
+    folder, _, name = key.partition("/")
+    match = _PART_NAME.fullmatch(part_name(name))
+    # Another state below this one's prefix has parts too, whose unfinished uploads are listed with our own.
+    return None if match is None or folder not in _FOLDERS else (match["shard"], int(match["epoch"]))
 
 
 def published_parts(store: ObjectStore) -> Iterator[ObjectInfo]:

@@ -191,8 +191,10 @@ class LedgerContract:
         ledger.put([item("did:plc:2", 2, Outcome.COMPLETE)])
         assert [one.result.did for one in ledger.attention(Outcome.HTTP_ERROR, 10)] == ["did:plc:1", "did:plc:3"]
         assert [one.result.did for one in ledger.attention(Outcome.HTTP_ERROR, 1)] == ["did:plc:1"]
-        assert [one.result.did for one in ledger.attention(Outcome.COMPLETE, 10)] == ["did:plc:2", "did:plc:9"]
         assert ledger.attention(Outcome.NOT_FOUND, 10) == []
+        for outcome in (Outcome.COMPLETE, Outcome.UNCHANGED):
+            with pytest.raises(ValueError, match=f"{outcome.value} needs no attention"):
+                ledger.attention(outcome, 10)
 
     def test_retry_marks_change_no_item(self, ledger: Ledger) -> None:
         ledger.put([item("did:plc:a", 3, Outcome.HTTP_ERROR), item("did:plc:b", 4)])

@@ -147,7 +147,6 @@ class TestPages:
             "pds.example~0002",
         ]
         assert len(ledger.attention(Outcome.TOO_LARGE, 99)) == 12
-        assert [one.result.did for one in ledger.attention(Outcome.COMPLETE, 99)] == dids
         assert len(pages) > 40
 
     def test_shards_with_marks_take_a_request_each(self, ministack: str, table: str) -> None:
