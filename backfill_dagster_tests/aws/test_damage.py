@@ -1,0 +1,226 @@
+"""Objects and items that are lost, foreign or not to be had: which command says what, and what mends it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from backfill_dagster.records.part_file import part_key
+from backfill_dagster_tests.aws.conftest import rows_of
+from backfill_dagster_tests.aws.place import Place, new_place
+from backfill_dagster_tests.aws.proxy import Proxy, Trouble, proxied
+from backfill_dagster_tests.cli.conftest import Command, Ran
+from backfill_dagster_tests.orchestration.network import ThreadedNetwork
+
+pytestmark = pytest.mark.usefixtures("aws_environ", "no_backoff")
+
+
+@pytest.fixture
+def own(finished: tuple[Place, Path]) -> Place:
+    """A copy of the finished backfill."""
+    return finished[0].copy()
+
+
+def config_of(finished: tuple[Place, Path], folder: Path, place: Place, **storage: object) -> Path:
+    """The finished backfill's config, at another place."""
+    content = yaml.safe_load(finished[1].read_text())
+    content["backfill"] |= place.blocks(**storage)
+    path = folder / finished[1].name
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+@pytest.fixture
+def config(finished: tuple[Place, Path], folder: Path, own: Place) -> Path:
+    return config_of(finished, folder, own)
+
+
+@pytest.fixture
+def s3_proxy(moto: str) -> Iterator[Proxy]:
+    with proxied(moto) as made:
+        yield made
+
+
+def refused(ran: Ran, *said: str) -> None:
+    """Exit 1 with one line that says this."""
+    assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1), ran
+    for text in said:
+        assert text in ran.err
+
+
+def retried(config: Path, backfill: Command) -> Ran:
+    """A run that has something to do in every shard."""
+    assert backfill("retry", config, "--outcome", "complete").code == 0
+    return backfill("run", config, "--json")
+
+
+def test_a_lost_part(own: Place, config: Path, backfill: Command, network: ThreadedNetwork) -> None:
+    key = own.keys("records/")[0]
+    own.delete(key)
+    verified = backfill("verify", config)
+    assert (verified.code, key in verified.err) == (1, True)
+    assert backfill("status", config, "--json").json["lost_parts"] == 1
+    refused(retried(config, backfill), f"s3://{own.bucket}/{own.prefix}/{key} is missing", "`backfill repair`")
+    mended = backfill("repair", config)
+    assert (mended.code, f"{key}: " in mended.out) == (3, True)
+    ran = backfill("run", config, "--json")
+    assert (ran.code, ran.json["records"]) == (0, rows_of(network.network))
+    assert backfill("verify", config).out == "clean\n"
+
+
+def test_a_part_that_is_another_one(own: Place, config: Path, backfill: Command, network: ThreadedNetwork) -> None:
+    key = own.keys("records/")[0]
+    own.put(key, own.get(key)[::-1])
+    verified = backfill("verify", config)
+    assert (verified.code, key in verified.err) == (1, True)
+    assert backfill("repair", config).code == 3
+    ran = backfill("run", config, "--json")
+    assert (ran.code, ran.json["records"]) == (0, rows_of(network.network))
+    assert backfill("verify", config).out == "clean\n"
+
+
+def test_a_lost_log_entry(own: Place, config: Path, backfill: Command, network: ThreadedNetwork) -> None:
+    key = next(key for key in own.keys("log/localhost") if key.endswith("/00000002.json"))
+    own.delete(key)
+    verified = backfill("verify", config)
+    assert (verified.code, key in verified.err) == (1, True)
+    for words in (["run", config], ["status", config], ["retry", config, "--outcome", "complete"]):
+        refused(backfill(*words), key, "`backfill repair`")
+    assert backfill("repair", config).code == 3
+    ran = backfill("run", config, "--json")
+    assert (ran.code, ran.json["records"]) == (0, rows_of(network.network))
+    assert backfill("verify", config).out == "clean\n"
+
+
+@pytest.mark.parametrize("content", [None, b'{"name": "study"'], ids=["gone", "cut"])
+def test_a_lost_state_json(own: Place, config: Path, backfill: Command, content: bytes | None) -> None:
+    before = json.loads(own.get("state.json"))
+    own.delete("state.json") if content is None else own.put("state.json", content)
+    for command in ("verify", "run", "status", "plan"):
+        refused(backfill(command, config), "state.json", "`backfill repair`")
+    assert backfill("repair", config).out.startswith("state.json: written again\n")
+    assert json.loads(own.get("state.json")) == before
+    assert backfill("verify", config).out == "clean\n"
+
+
+@pytest.mark.parametrize("command", ["run", "repair"])
+def test_an_empty_table_is_written_again_from_the_logs(
+    own: Place, config: Path, backfill: Command, command: str
+) -> None:
+    def dids() -> list[dict[str, object]]:
+        return sorted((one for one in own.items() if "outcome" in one), key=lambda one: str(one["did"]))
+
+    before = dids()
+    own.empty_table()
+    verified = backfill("verify", config)
+    assert (verified.code, "the ledger" in verified.err) == (1, True)
+    assert backfill(command, config).code == 0
+    assert dids() == before
+    assert backfill("verify", config).out == "clean\n"
+    assert sum(backfill("ledger", "counts", config, "--json").json["outcomes"].values()) == len(before)
+
+
+def test_a_table_that_belongs_to_another_state(
+    own: Place, finished: tuple[Place, Path], folder: Path, backfill: Command, moto: str, ministack: str
+) -> None:
+    """Its ledger says whose it is: neither is the new state begun, nor is the other's table touched."""
+    stranger = new_place(moto, ministack)
+    stranger.put_list(["did:plc:a"])
+    config = config_of(finished, folder, Place(moto, ministack, stranger.bucket, stranger.prefix, own.table))
+    before = own.items()
+    refused(backfill("plan", config), "the ledger belongs to the state", "state.json is missing")
+    refused(backfill("run", config), "state.json is missing")
+    assert (own.items(), stranger.keys()) == (before, [])
+    renamed = yaml.safe_load(config.read_text())
+    renamed["backfill"]["name"] = "other"
+    renamed["backfill"]["source"] = {"type": "inline", "dids": []}
+    config.write_text(yaml.safe_dump(renamed))
+    assert backfill("plan", config).code == 0, "a table holds any number of backfills"
+
+
+def test_a_state_that_belongs_to_another_backfill(config: Path, backfill: Command, own: Place) -> None:
+    config.write_text(config.read_text().replace("name: study", "name: other"))
+    before = own.items()
+    for command in ("plan", "run", "verify", "repair"):
+        refused(backfill(command, config), "holds the state of the backfill 'study', not of 'other'")
+    assert own.items() == before
+
+
+def test_no_table(own: Place, finished: tuple[Place, Path], folder: Path, backfill: Command) -> None:
+    own.dynamodb_client.delete_table(TableName=own.table)
+    config = config_of(finished, folder, own)
+    for command in ("plan", "run", "verify", "status", "repair"):
+        refused(backfill(command, config), f"{own.table} at ", "no such table; `backfill ledger create CONFIG`")
+    assert backfill("ledger", "create", config).code == 0
+    assert backfill("repair", config).code == 0
+    assert backfill("verify", config).out == "clean\n"
+
+
+def test_no_bucket(
+    finished: tuple[Place, Path], folder: Path, backfill: Command, place: Place, own: Place, network: ThreadedNetwork
+) -> None:
+    missing = Place(place.s3, place.dynamodb, "bucket-that-nobody-has", "states/x", own.table)
+    config = config_of(finished, folder, missing)
+    validated = backfill("validate", "--source", config)
+    assert (validated.code, "NoSuchBucket" in validated.err) == (2, True)
+    for command in ("plan", "run"):
+        refused(backfill(command, config), "s3://bucket-that-nobody-has/", "create the bucket, or correct its name")
+
+
+def test_denied(finished: tuple[Place, Path], folder: Path, own: Place, backfill: Command, s3_proxy: Proxy) -> None:
+    config = config_of(finished, folder, Place(s3_proxy.url, own.dynamodb, own.bucket, own.prefix, own.table))
+    assert backfill("retry", config, "--outcome", "complete").code == 0
+    s3_proxy.choose = lambda seen: Trouble.DENIED
+    assert backfill("validate", "--source", config).code == 2
+    for command in ("plan", "run", "verify", "status", "repair"):
+        refused(backfill(command, config), f"s3://{own.bucket}/{own.prefix}/", "deploy/aws/ has a policy")
+    s3_proxy.choose = lambda seen: Trouble.DENIED if seen.method == "PUT" else None
+    refused(backfill("run", config), "AccessDenied", "deploy/aws/ has a policy")
+    s3_proxy.choose = lambda seen: None
+    assert backfill("run", config).code == 0
+    assert backfill("verify", config).out == "clean\n"
+
+
+def test_no_credentials(config: Path, backfill: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    assert "AWS_ACCESS_KEY_ID" in backfill("validate", "--source", config).err
+    for command in ("plan", "run", "verify", "status"):
+        refused(backfill(command, config), "Unable to locate credentials; see AWS_ACCESS_KEY_ID")
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+def test_a_store_that_ignores_conditions(
+    finished: tuple[Place, Path], folder: Path, own: Place, backfill: Command, moto: str, command: str
+) -> None:
+    """Also of a state that has begun elsewhere: it may have been moved there."""
+    before = own.keys()
+    with proxied(moto) as proxy:
+        proxy.strip_headers = frozenset({"if-none-match"})
+        config = config_of(finished, folder, Place(proxy.url, own.dynamodb, own.bucket, own.prefix, own.table))
+        refused(
+            backfill(command, config), f"s3://{own.bucket}/{own.prefix} ignores put-if-absent", "use a local folder"
+        )
+        assert own.keys() == before
+        fresh = Place(proxy.url, own.dynamodb, own.bucket, f"{own.prefix}-new", f"{own.table}-new")
+        config = config_of(finished, folder, fresh, create_table=True)
+        refused(backfill(command, config), f"s3://{own.bucket}/{own.prefix}-new ignores put-if-absent")
+    assert replace(own, prefix=fresh.prefix).keys() == []
+
+
+def test_an_upload_that_a_dead_run_left(own: Place, config: Path, backfill: Command) -> None:
+    shard = next(key for key in own.keys("log/localhost")).split("/")[1]
+    key = part_key("like", shard=shard, seq=9, epoch=1, unique="b0b0")
+    foreign = f"nested/{key}"
+    own.begin_upload(key)
+    own.begin_upload(foreign)
+    verified = backfill("verify", config)
+    assert (verified.code, f"{key}: was never committed" in verified.err) == (1, True)
+    assert sorted(own.uploads()) == sorted([foreign, key])
+    assert retried(config, backfill).code == 0
+    assert own.uploads() == [foreign], "what another state has begun below this one is not ours"
