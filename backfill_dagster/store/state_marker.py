@@ -89,13 +89,14 @@ def ensure_state(
         if not (read_only or isinstance(store, LocalStore)):
             check_once(store, new_id)  # a state can be moved to another service
         return marker
+    is_begun = has_content(store)  # first of all: in a bucket that isn't there, no object is, and a listing says why
     if ledger_state_id is not None:
         raise StateError(
             f"the ledger belongs to the state {ledger_state_id}, but {store.path(STATE_KEY)} is missing; bring the "
             "state folder back (if only that file is lost, `backfill repair` writes it again), or move the ledger away "
             "too to begin anew"
         )
-    if has_content(store):
+    if is_begun:
         raise StateError(
             f"{store.uri} has a log or a plan but no {STATE_KEY}; bring that file back, let `backfill repair` write it "
             "again, or set another state.path"

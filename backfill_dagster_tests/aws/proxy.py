@@ -41,9 +41,11 @@ class Trouble(StrEnum):
     """It takes a moment longer."""
     DENIED = "denied"
     """S3's 403, for whoever asks for it: no client tries again."""
+    WRONG_SIGNATURE = "wrong_signature"
+    """S3's 403 to whoever has another secret key, for whoever asks for it: no client tries again."""
 
 
-PASSING = tuple(one for one in Trouble if one is not Trouble.DENIED)
+PASSING = tuple(one for one in Trouble if one not in (Trouble.DENIED, Trouble.WRONG_SIGNATURE))
 """What trying again gets over."""
 
 
@@ -116,6 +118,8 @@ class Proxy:
             return _throttled(bool(target))
         if trouble is Trouble.DENIED:
             return _xml(403, "AccessDenied", "User is not authorized to perform this.")
+        if trouble is Trouble.WRONG_SIGNATURE:
+            return _xml(403, "SignatureDoesNotMatch", "The request signature we calculated does not match.")
         if trouble is Trouble.INTERNAL_ERROR:
             return _internal_error(bool(target))
         if trouble is Trouble.DELAY:

@@ -87,7 +87,7 @@ def test_every_command_comes_to_the_same(both: Both, network: ThreadedNetwork, p
     assert both("verify", CONFIG).out == "clean\n"
     for sql in (
         'SELECT count(*), count(DISTINCT p.uri), count(DISTINCT l.uri) FROM post p FULL JOIN "like" l USING (author)',
-        "SELECT author, count(*) FROM (SELECT author FROM post UNION ALL SELECT author FROM reply) GROUP BY 1 ORDER BY 1",
+        "SELECT author, count(*) FROM (FROM post UNION ALL BY NAME FROM reply) GROUP BY 1 ORDER BY 1",
         "SELECT count(*) FROM quarantine",
         "SELECT did, shard, delisted FROM plan ORDER BY did",
         "SELECT did, outcome, records_total FROM repos ORDER BY did",

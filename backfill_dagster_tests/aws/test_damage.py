@@ -168,7 +168,10 @@ def test_no_bucket(
     config = config_of(finished, folder, missing)
     validated = backfill("validate", "--source", config)
     assert (validated.code, "NoSuchBucket" in validated.err) == (2, True)
-    for command in ("plan", "run"):
+    content = yaml.safe_load(config.read_text())
+    content["backfill"]["source"] = {"type": "inline", "dids": []}
+    config.write_text(yaml.safe_dump(content))
+    for command in ("plan", "run", "status", "verify"):
         refused(backfill(command, config), "s3://bucket-that-nobody-has/", "create the bucket, or correct its name")
 
 

@@ -1,4 +1,4 @@
-"""The policies of `deploy/aws/`: every request that the commands make is within them, and nothing in them goes unused."""
+"""The policies of `deploy/aws/`: each request that the commands make is within them, and nothing in them goes unused."""
 
 from __future__ import annotations
 
