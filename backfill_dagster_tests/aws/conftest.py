@@ -39,8 +39,9 @@ def rows_of(network: LocalNetwork) -> dict[str, int]:
     return dict(rows)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def network() -> Iterator[ThreadedNetwork]:
+    """One for all of these tests: whoever sets faults takes them away again."""
     with threaded_network(OPTIONS) as made:
         yield made
 

@@ -45,7 +45,7 @@ class Place:
     def put_list(self, dids: Sequence[str], key: str = LIST_KEY) -> None:
         self.s3_client.put_object(Bucket=self.bucket, Key=key, Body="\n".join(["did", *dids]).encode())
 
-    def keys(self, below: str = "") -> list[str]:
+    def objects(self, below: str = "") -> list[str]:
         """Keys of the state that begin so, without its prefix."""
         root = f"{self.prefix}/"
         pages = self.s3_client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=root + below)
@@ -54,9 +54,6 @@ class Place:
     def get(self, key: str) -> bytes:
         content: bytes = self.s3_client.get_object(Bucket=self.bucket, Key=f"{self.prefix}/{key}")["Body"].read()
         return content
-
-    def put(self, key: str, content: bytes) -> None:
-        self.s3_client.put_object(Bucket=self.bucket, Key=f"{self.prefix}/{key}", Body=content)
 
     def delete(self, key: str) -> None:
         self.s3_client.delete_object(Bucket=self.bucket, Key=f"{self.prefix}/{key}")
@@ -90,7 +87,7 @@ class Place:
         """The same state and the same items, under another prefix and in another table."""
         name = uuid.uuid4().hex[:12]
         new = replace(self, prefix=f"states/{name}", table=f"ledger-{name}")
-        for key in self.keys():
+        for key in self.objects():
             source = {"Bucket": self.bucket, "Key": f"{self.prefix}/{key}"}
             self.s3_client.copy_object(Bucket=self.bucket, Key=f"{new.prefix}/{key}", CopySource=source)
         new.create_table()

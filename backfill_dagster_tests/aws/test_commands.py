@@ -71,7 +71,7 @@ def test_every_command_comes_to_the_same(both: Both, network: ThreadedNetwork, p
     assert both("verify", CONFIG).code == 2, "nothing is planned"
     trial = both("run", CONFIG, "--limit", "3", "--json")
     assert (trial.code, trial.json["dids"]) == (0, 3)
-    assert place.keys() == [], "a trial has a state of its own"
+    assert place.objects() == [], "a trial has a state of its own"
     planned = both("plan", CONFIG, "--json")
     assert (planned.code, planned.json["dids"], planned.json["shards"]) == (0, len(net.dids), 2)
     assert sum(planned.json["unroutable"].values()) == 2
@@ -82,16 +82,13 @@ def test_every_command_comes_to_the_same(both: Both, network: ThreadedNetwork, p
     assert (one.code, one.json["shards"]) == (0, 1)
     ran = both("run", CONFIG, "--json")
     assert (ran.code, ran.json["records"], ran.json["left"]) == (0, rows_of(net), 0)
-    assert both("report", CONFIG, "--json").code == 0
-    assert both("report", CONFIG, "--out", tmp_path / "out").code == 0
+    assert both("report", CONFIG, "--json", "--out", tmp_path / "out").code == 0
     assert both("verify", CONFIG).out == "clean\n"
     for sql in (
         'SELECT count(*), count(DISTINCT p.uri), count(DISTINCT l.uri) FROM post p FULL JOIN "like" l USING (author)',
         "SELECT author, count(*) FROM (FROM post UNION ALL BY NAME FROM reply) GROUP BY 1 ORDER BY 1",
-        "SELECT count(*) FROM quarantine",
-        "SELECT did, shard, delisted FROM plan ORDER BY did",
-        "SELECT did, outcome, records_total FROM repos ORDER BY did",
-        "SELECT outcome, dids FROM outcomes ORDER BY outcome",
+        "SELECT did, outcome, records_total, p.shard, delisted, (SELECT count(*) FROM quarantine), "
+        "(SELECT sum(dids) FROM outcomes) FROM repos JOIN plan p USING (did) ORDER BY did",
     ):
         assert both("query", CONFIG, sql, "--json").code == 0
     assert both("query", CONFIG, "SELECT 1 AS one", "--csv").out == "one\r\n1\r\n"
@@ -103,9 +100,9 @@ def test_every_command_comes_to_the_same(both: Both, network: ThreadedNetwork, p
     refreshed = both("plan", CONFIG, "--refresh", "--json")
     assert refreshed.json["refresh"] == 1
     assert both("run", CONFIG, "--json").json["outcomes"]["unchanged"] == len(net.active)
-    parts = len(place.keys("records/"))
+    parts = len(place.objects("records/"))
     assert both("compact", CONFIG).code == 0, "how many parts there are depends on who answers first"
-    assert len(place.keys("records/")) < parts
+    assert len(place.objects("records/")) < parts
     did = max(net.expected, key=lambda one: net.expected[one]["records"].get("post", 0))
     assert both("purge", CONFIG, "--did", did, "--reason", "asked for", "--json").code == 0
     assert len(both("purge", CONFIG, "--list", "--json").json["orders"]) == 1

@@ -77,7 +77,8 @@ def test_it_runs(
     assert sum(outcomes.values()) == len(network.network.dids)
     assert outcomes["complete"] == len(network.network.active)
     types = '(FROM post UNION ALL BY NAME FROM reply UNION ALL BY NAME FROM "like" UNION ALL BY NAME FROM repost)'
-    sql = f"SELECT count(*), min(moment), max(moment) FROM (SELECT coalesce(created_at_ts, rkey_ts) AS moment FROM {types})"
+    moments = f"(SELECT coalesce(created_at_ts, rkey_ts) AS moment FROM {types})"
+    sql = f"SELECT count(*), min(moment), max(moment) FROM {moments}"
     [[count, first, last]] = backfill("query", config, sql, "--json").json["rows"]
     assert 0 < count < sum(rows_of(network.network).values())
     assert "2025-01-02" <= first <= last < "2025-02-03", "the last day is whole"

@@ -72,7 +72,7 @@ def config_of(folder: Path, network: ThreadedNetwork, place: Place) -> Path:
 
 def stored(place: Place) -> str:
     """All of the state and of the ledger."""
-    objects = "".join(place.get(key).decode("latin-1") for key in place.keys())
+    objects = "".join(place.get(key).decode("latin-1") for key in place.objects())
     return objects + json.dumps(place.items(), default=str)
 
 
