@@ -260,7 +260,7 @@ def most_at_once(runs: Iterable[RunInfo]) -> int:
     return max((sum(a <= start < b for a, b in times) for start, _ in times), default=0)
 
 
-def until(condition: Callable[[], object], seconds: float = 60, *, every: float = 0.3) -> None:
+def until(condition: Callable[[], object], seconds: float = 240, *, every: float = 0.3) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "waited in vain"
