@@ -15,6 +15,12 @@ $(SETUP): constraints.txt pyproject.toml
 	@mkdir -p .dagster
 	@cp $< $@
 
+AWS_SERVERS := tools/aws_servers/.venv/.installed
+
+$(AWS_SERVERS): tools/aws_servers/install tools/aws_servers/requirements.txt tools/aws_servers/package-lock.json
+	tools/aws_servers/install
+	@touch $@
+
 .PHONY: setup
 setup: $(SETUP) .dagster/dagster.yaml  ## .venv with the pinned packages and .venv/bin/backfill
 
@@ -23,8 +29,7 @@ demo: setup  ## a loopback network, a plan, every shard through Dagster's queue 
 	$(BIN)/backfill demo
 
 .PHONY: demo-aws
-demo-aws: setup  ## the same with list and state on S3 and the ledger in DynamoDB: servers on loopback
-	tools/aws_servers/install
+demo-aws: setup $(AWS_SERVERS)  ## the same with list and state on S3 and the ledger in DynamoDB: servers on loopback
 	$(BIN)/backfill demo --aws
 
 .PHONY: ui
@@ -34,7 +39,7 @@ ui: setup  ## the same network, and the Dagster UI on it, until Ctrl-C
 # Coverage is bound per package, so the check runs after pytest; it says nothing when all is well. One worker more than the
 # two cores that this is made for: the tests with real servers and Dagster processes wait much of their time.
 .PHONY: test
-test: setup  ## the whole test suite, with the coverage bounds
+test: setup $(AWS_SERVERS)  ## the whole test suite, with the coverage bounds
 	@rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term --no-cov-on-fail $(PYTEST_ARGS)
 	@$(BIN)/python tools/check_coverage.py
@@ -50,7 +55,7 @@ screenshots: setup  ## the pictures of docs/images/, taken anew in a real browse
 		backfill_dagster_tests/live/test_browser.py $(PYTEST_ARGS)
 
 .PHONY: torture
-torture: setup  ## every crash point with every accident, every zombie, 500 kills, long histories (an hour or so)
+torture: setup $(AWS_SERVERS)  ## every crash point with every accident, every zombie, 500 kills, long histories (an hour or so)
 	BACKFILL_TORTURE=1 $(BIN)/python -m pytest -n 2 --dist load backfill_dagster_tests/torture \
 		backfill_dagster_tests/worker/test_delta_properties.py $(PYTEST_ARGS)
 
@@ -62,7 +67,7 @@ lint: setup  ## ruff, mypy, import-linter
 	$(BIN)/lint-imports
 
 .PHONY: bench
-bench: setup  ## the benchmarks, with their table
+bench: setup $(AWS_SERVERS)  ## the benchmarks, with their table
 	$(BIN)/python -m benchmarks
 
 .PHONY: help

@@ -83,7 +83,7 @@ backfill:
   #   compression: zstd
 
   # state:                      # plan, records, log, reports
-  #   path: data/__NAME__
+  #   path: data/__NAME__      # or s3://my-bucket/backfills/__NAME__
 
   # monitoring:
   #   prometheus_port: 8000
