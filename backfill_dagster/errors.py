@@ -57,7 +57,14 @@ class UnknownShardError(UsageError):
 
 
 class StateError(BackfillError):
-    """The state folder is unwritable, full, foreign, corrupt or of another schema version."""
+    """The state folder is unwritable, full, foreign, corrupt or of another schema version.
+
+    Attributes:
+        may_have_happened: whether what failed may have been done all the same, or may be yet, whatever a look now says:
+            so it is with a service that gave no answer.
+    """
+
+    may_have_happened = False
 
 
 class ObjectMissingError(StateError):

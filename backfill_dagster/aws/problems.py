@@ -49,6 +49,10 @@ _REMEDIES = {
 
 _CONNECTION_ERRORS = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")
 
+_NEVER_SENT = frozenset(
+    {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "NoRegionError", "ProfileNotFound"}
+)
+
 _BY_TYPE: Mapping[str, str] = {
     "NoCredentialsError": _CREDENTIALS,
     "PartialCredentialsError": _CREDENTIALS,
@@ -83,11 +87,14 @@ class AwsError(StateError):
 
     Attributes:
         code: the service's own name for it (`NoSuchKey`), or of a client's error its type.
+        may_have_happened: no answer came, or one that says nothing: the request may still be on its way when the next
+            question is answered.
     """
 
-    def __init__(self, message: str, *, code: str = "") -> None:
+    def __init__(self, message: str, *, code: str = "", may_have_happened: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        self.may_have_happened = may_have_happened
 
 
 def error_code(error: BaseException) -> str:
@@ -151,4 +158,15 @@ def aws_errors(
     try:
         yield
     except (BotoCoreError, ClientError) as error:
-        raise becomes(problem_text(error, doing), error_code(error)) from error
+        said = becomes(problem_text(error, doing), error_code(error))
+        if isinstance(said, AwsError):
+            said.may_have_happened = _may_have_happened(error)
+        raise said from error
+
+
+def _may_have_happened(error: Exception) -> bool:
+    """A refusal is an answer of the 400s; a request that was never sent can't have happened either."""
+    response: Any = getattr(error, "response", None)
+    if isinstance(response, dict):
+        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)) >= 500
+    return error_code(error) not in _NEVER_SENT

@@ -232,7 +232,7 @@ class ShardLog:
             if self._store.put_if_absent(self.key(entry.seq), entry.to_bytes()):
                 return True
         except StateError as error:
-            if self._may_stand(entry):
+            if error.may_have_happened or self._may_stand(entry):
                 raise FencedError(
                     f"{self.key(entry.seq)} may or may not have been written ({error}); nothing more is touched, the "
                     "next run finds out",
