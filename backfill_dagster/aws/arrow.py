@@ -5,6 +5,7 @@ pyarrow reads Parquet from S3 several times as fast as Python could, and boto3 k
 
 from __future__ import annotations
 
+import re
 import threading
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,6 +16,9 @@ from backfill_dagster.aws.clients import CONNECT_SECONDS, READ_SECONDS, AwsPlace
 from backfill_dagster.aws.problems import aws_errors
 
 _ATTEMPTS_MAX = 10
+
+_DEFAULT_HOST = re.compile(r"s3(?:\.[a-z0-9\-]+)?\.amazonaws\.com(?:\.cn)?(?::443)?")
+"""Where pyarrow goes by itself, by the region. Not the hosts of FIPS, dual stack or a VPC: those it is told."""
 
 
 class ArrowS3:
@@ -49,7 +53,7 @@ def _filesystem(client: Any, credentials: Any) -> pafs.S3FileSystem:
         "request_timeout": READ_SECONDS,
         "retry_strategy": pafs.AwsStandardS3RetryStrategy(max_attempts=_ATTEMPTS_MAX),
     }
-    if "amazonaws.com" not in endpoint.netloc:
+    if _DEFAULT_HOST.fullmatch(endpoint.netloc) is None:
         options["endpoint_override"] = endpoint.netloc
     if credentials is None:
         return pafs.S3FileSystem(anonymous=True, **options)

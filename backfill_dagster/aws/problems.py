@@ -165,8 +165,12 @@ def aws_errors(
 
 
 def _may_have_happened(error: Exception) -> bool:
-    """A refusal is an answer of the 400s; a request that was never sent can't have happened either."""
+    """A refusal is an answer of the 400s, but 409: that is about another try that is under way, perhaps one's own.
+
+    A request that was never sent can't have happened either.
+    """
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):
-        return int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)) >= 500
+        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
+        return status == 409 or status >= 500
     return error_code(error) not in _NEVER_SENT

@@ -233,14 +233,20 @@ class ShardLog:
                 return True
         except StateError as error:
             if error.may_have_happened or self._may_stand(entry):
-                raise FencedError(
-                    f"{self.key(entry.seq)} may or may not have been written ({error}); nothing more is touched, the "
-                    "next run finds out",
-                    may_stand=True,
-                ) from error
+                raise self._unsure(entry, error) from error
             raise
-        found = self._load(entry.seq)
+        try:
+            found = self._load(entry.seq)  # taken, perhaps by an earlier try of this very entry
+        except StateError as error:
+            raise self._unsure(entry, error) from error
         return isinstance(found, LogEntry) and found.nonce == entry.nonce
+
+    def _unsure(self, entry: LogEntry, error: StateError) -> FencedError:
+        return FencedError(
+            f"{self.key(entry.seq)} may or may not have been written ({error}); nothing more is touched, the next run "
+            "finds out",
+            may_stand=True,
+        )
 
     def _may_stand(self, entry: LogEntry) -> bool:
         try:

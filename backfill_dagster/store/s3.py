@@ -160,13 +160,18 @@ class S3Store:
         self._uploaded.add(key)
 
     def publish(self, keys: Iterable[str]) -> None:
-        """Make sure that the parts are there: an upload that has ended is published already."""
+        """Make sure that the parts are there: an upload that has ended is published already.
+
+        Of one that is there, an unfinished upload is left over from a request that was made twice: it is aborted.
+        """
         for key in keys:
-            if key not in self._uploaded and not self.exists(key):
-                raise StateError(
-                    f"{self.path(key)} is not there; bring it back from a backup, `backfill verify` says what else is "
-                    "missing"
-                )
+            if key not in self._uploaded:
+                if not self.exists(key):
+                    raise StateError(
+                        f"{self.path(key)} is not there; bring it back from a backup, `backfill verify` says what else "
+                        "is missing"
+                    )
+                self._abort_uploads(key)
             self._uploaded.discard(key)
 
     def staged(self) -> Listing:
@@ -185,13 +190,7 @@ class S3Store:
 
     def discard_staged(self, key: str) -> None:
         """Abort what is unfinished under the key; delete what this store has uploaded and nobody has published."""
-        at = self._at(key)
-        with self._saying("discard", key):
-            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=at)
-            for page in pages:
-                for entry in page.get("Uploads", []):
-                    if entry["Key"] == at:
-                        self._abort(at, entry["UploadId"])
+        self._abort_uploads(key)
         if key in self._uploaded:
             self.delete(key)
             self._uploaded.discard(key)
@@ -241,6 +240,15 @@ class S3Store:
                 if error.response["Error"]["Code"] in _GONE:
                     return None
                 raise
+
+    def _abort_uploads(self, key: str) -> None:
+        at = self._at(key)
+        with self._saying("discard", key):
+            pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=self._bucket, Prefix=at)
+            for page in pages:
+                for entry in page.get("Uploads", []):
+                    if entry["Key"] == at:
+                        self._abort(at, entry["UploadId"])
 
     def _abort(self, at: str, upload_id: str) -> None:
         with suppress(self._client.exceptions.NoSuchUpload):

@@ -67,3 +67,21 @@ def test_an_entry_whose_reply_was_lost_stands(log: ShardLog, proxy: Proxy) -> No
     proxy.choose = lambda seen: lost.pop() if lost and seen.method == "PUT" else None
     assert append(log, fold) == log.read()
     assert proxy.troubled == [Trouble.LOST_REPLY]
+
+
+def test_a_number_that_is_taken_by_nobody_knows_whom(log: ShardLog, proxy: Proxy) -> None:
+    """The entry stands, its reply got lost, and then S3 doesn't say whose it is."""
+    fold = log.seal(Fold(), epoch=1, run_id="run")
+    lost = [Trouble.LOST_REPLY]
+    proxy.choose = lambda seen: (
+        (lost.pop() if lost else None)
+        if seen.method == "PUT"
+        else Trouble.INTERNAL_ERROR
+        if seen.method == "GET"
+        else None
+    )
+    with pytest.raises(FencedError, match="may or may not have been written") as caught:
+        append(log, fold)
+    assert caught.value.may_stand
+    proxy.choose = lambda seen: None
+    assert log.read().seq == fold.seq + 1

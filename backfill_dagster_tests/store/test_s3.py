@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from backfill_dagster.aws import AwsError, AwsPlace, aws_client
+from backfill_dagster.aws.arrow import ArrowS3
 from backfill_dagster.errors import ObjectMissingError, StateError
 from backfill_dagster.store import check_put_if_absent
 from backfill_dagster.store.s3 import S3Store
@@ -170,3 +171,32 @@ def test_no_credentials(moto: str, monkeypatch: pytest.MonkeyPatch, bucket: str)
     store = S3Store(bucket, "x", AwsPlace("eu-north-1", moto))
     with pytest.raises(AwsError, match="Unable to locate credentials; see AWS_ACCESS_KEY_ID"):
         store.get("a")
+
+
+def test_an_upload_that_was_begun_twice_is_not_left_over(store: S3Store) -> None:
+    """The reply to the first beginning got lost: the part is there, and an upload of it as well."""
+    aws_client("s3", store._place).create_multipart_upload(Bucket=store._bucket, Key=store._at(PART))
+    with store.stage(PART) as file:
+        file.write(b"x" * (PIECE + 1))
+    later = S3Store(store._bucket, store._root.rstrip("/"), store._place)
+    assert [info.key for info in later.staged()] == [PART]
+    later.publish([PART])
+    assert later.staged() == []
+    assert later.size(PART) == PIECE + 1
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "told"),
+    [
+        ("https://s3.us-east-1.amazonaws.com", None),
+        ("https://s3.amazonaws.com", None),
+        ("https://s3-fips.us-east-1.amazonaws.com", "s3-fips.us-east-1.amazonaws.com"),
+        ("https://bucket.vpce-1a.s3.us-east-1.vpce.amazonaws.com", "bucket.vpce-1a.s3.us-east-1.vpce.amazonaws.com"),
+        ("http://127.0.0.1:9000", "127.0.0.1:9000"),
+    ],
+)
+def test_pyarrow_goes_where_boto3_goes(endpoint: str, told: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, object] = {}
+    monkeypatch.setattr("pyarrow.fs.S3FileSystem", lambda **options: given.update(options))
+    ArrowS3(AwsPlace("us-east-1", endpoint)).filesystem()
+    assert given.get("endpoint_override") == told
