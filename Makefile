@@ -36,12 +36,11 @@ demo-aws: setup $(AWS_SERVERS)  ## the same with list and state on S3 and the le
 ui: setup  ## the same network, and the Dagster UI on it, until Ctrl-C
 	$(BIN)/backfill demo --ui
 
-# Coverage is bound per package, so the check runs after pytest; it says nothing when all is well. One worker more than the
-# two cores that this is made for: the tests with real servers and Dagster processes wait much of their time.
+# Coverage is bound per package, so the check runs after pytest; it says nothing when all is well.
 .PHONY: test
 test: setup $(AWS_SERVERS)  ## the whole test suite, with the coverage bounds
 	@rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest -n 3 --dist loadfile --cov --cov-report=term --no-cov-on-fail $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term --no-cov-on-fail $(PYTEST_ARGS)
 	@$(BIN)/python tools/check_coverage.py
 
 .PHONY: test-reference
