@@ -135,6 +135,11 @@ def test_trial_of_a_cloud_config_keeps_its_ledger_here() -> None:
     assert trial.ledger_path == Path("/somewhere/data/study__trial/ledger.sqlite")
 
 
+def test_a_trial_beside_a_state_that_has_a_bucket_of_its_own() -> None:
+    config = build(state={"path": "s3://my-bucket"}, storage={"type": "sqlite", "path": "l.sqlite"})
+    assert config.with_trial(5).state_path == "s3://my-bucket/__trial"
+
+
 def test_what_is_not_available_says_so() -> None:
     assert unavailable(build()) == []
     config = build(
