@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -132,15 +133,34 @@ def is_uncovered(part: Locator) -> bool:
     )
 
 
-def is_green(part: Locator) -> bool:
-    """Whether a part of a page is filled with a green."""
-    colour = part.evaluate("part => getComputedStyle(part).backgroundColor")
+def expect_all(parts: Locator, is_so: Callable[[Locator], list[bool]], *, at_least: int, at_most: int = 1000) -> None:
+    """Wait until there are so many of these parts, and something is true of each of them.
+
+    All of them are asked in one step: a page that still draws itself has now more of them and now fewer.
+    """
+    deadline = time.monotonic() + ANSWER_MS_MAX / 1000
+    while not (at_least <= len(found := is_so(parts)) <= at_most and all(found)):
+        assert time.monotonic() < deadline, f"after {ANSWER_MS_MAX} ms {is_so.__name__} said {found}"
+        parts.page.wait_for_timeout(100)
+
+
+def is_green(parts: Locator) -> list[bool]:
+    """Of each of these parts of a page, whether it is filled with a green."""
+    colours = parts.evaluate_all("parts => parts.map(part => getComputedStyle(part).backgroundColor)")
+    return [_is_green(colour) for colour in colours]
+
+
+def _is_green(colour: str) -> bool:
     red, green, blue = (float(number) for number in colour.partition("(")[2].rstrip(")").split(",")[:3])
     return green > 1.3 * max(red, blue)
 
 
-def is_drawn(canvas: Locator) -> bool:
-    """Whether anything has been drawn on a canvas."""
-    return bool(
-        canvas.evaluate("c => c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(value => value > 0)")
-    )
+def is_drawn(canvases: Locator) -> list[bool]:
+    """Of each of these canvases, whether anything has been drawn on it."""
+    return [
+        bool(drawn)
+        for drawn in canvases.evaluate_all(
+            "all => all.map(c => c.width > 0 && c.height > 0 &&"
+            " c.getContext('2d').getImageData(0, 0, c.width, c.height).data.some(value => value > 0))"
+        )
+    ]

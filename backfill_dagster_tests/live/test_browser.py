@@ -16,7 +16,15 @@ from playwright.sync_api import Page, expect
 from backfill_dagster.localnet import LocalnetOptions
 from backfill_dagster.model import Shard
 from backfill_dagster.plan import PlanStore
-from backfill_dagster_tests.live.browser import Window, is_drawn, is_green, is_uncovered, need_chromium, open_window
+from backfill_dagster_tests.live.browser import (
+    Window,
+    expect_all,
+    is_drawn,
+    is_green,
+    is_uncovered,
+    need_chromium,
+    open_window,
+)
 from backfill_dagster_tests.live.living import RUN_SECONDS, Backfill, LiveDagster
 from backfill_dagster_tests.orchestration.network import threaded_network
 from backfill_dagster_tests.road import expected_rows
@@ -147,8 +155,7 @@ def test_two_partitions_launched_with_the_mouse_turn_green(came: Came, window: W
     with window.page(PARTITIONS_PAGE) as page:
         expect_text(page, rf"{len(came.keys) - 2}\s+Missing partitions")
         expect_text(page, r"2 partitions[\s\S]+Succeeded")
-        parts = page.get_by_title("Click to view per-asset status").all()
-        assert [is_green(part) for part in parts] == [True, True]
+        expect_all(page.get_by_title("Click to view per-asset status"), is_green, at_least=2, at_most=2)
         page.get_by_role("button", name="Show per-asset status").click()
         expect(page.get_by_text(f"{NAME}/repo_outcomes").first).to_be_visible()
         expect(page.get_by_text("Run duration")).to_be_visible()
@@ -189,9 +196,7 @@ def test_the_catalog_plots_the_numbers_of_the_partitions(came: Came, window: Win
         heading = page.get_by_text(ROW_COUNT, exact=True).last  # the description names it too
         heading.evaluate("heading => heading.scrollIntoView({block: 'center'})")
         window.shoot(page, "plots")
-        plots = page.locator("canvas").all()
-        assert len(plots) > 5
-        assert all(is_drawn(plot) for plot in plots)
+        expect_all(page.locator("canvas"), is_drawn, at_least=6)
 
 
 def test_the_pages_ask_nobody_else(came: Came, window: Window) -> None:
