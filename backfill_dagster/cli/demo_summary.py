@@ -15,6 +15,7 @@ from backfill_dagster.plan import PlanStore
 from backfill_dagster.scope import load_selection
 from backfill_dagster.standing import all_standings, total_outcomes, total_rows
 from backfill_dagster.state import open_state
+from backfill_dagster.store.duckdb_paths import literal_path
 
 QUESTIONS = (
     (
@@ -70,8 +71,9 @@ def print_demo_summary(config: BackfillConfig, *, seconds: float, failed: Sequen
     with duckdb.connect() as database:
         if filesystem is not None:
             database.register_filesystem(filesystem)
+        in_sql = literal_path(records).replace("'", "''")
         for title, query in QUESTIONS:
-            _answer(database, console, title, query.format(records=records))
+            _answer(database, console, title, query.format(records=in_sql))
 
 
 def _seconds_between(first: str, last: str) -> float:

@@ -82,13 +82,16 @@ class StatePath(Kind):
     @property
     def accepts(self) -> str:
         """What is accepted."""
-        return "a folder, or an S3 address s3://bucket/prefix"
+        return "a folder, or an S3 address s3://bucket/prefix without empty, '.' and '..' steps"
 
     def read(self, value: object) -> str:
         """The path as it stands, without the slash at its end."""
         text = Text().read(value)
         if _SCHEME.match(text):
-            text = S3Uri(needs_key=False).read(text)
+            text = S3Uri(needs_key=False).read(text).rstrip("/")
+            _, *steps = text.removeprefix("s3://").split("/")
+            if not {"", ".", ".."}.isdisjoint(steps):  # S3 takes them, but no two clients mean the same by them
+                raise ValueError
         return text.rstrip("/") or "/"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -82,29 +82,54 @@ def _load(path: Path, environ: Mapping[str, str] | None) -> LoadedConfig:
 
 
 def _without_clashes(loaded: list[LoadedConfig]) -> list[LoadedConfig]:
-    by_name, by_state = defaultdict[str, list[Path]](list), defaultdict[str, list[Path]](list)
-    for item in loaded:
-        if item.config is not None:
-            by_name[item.config.name].append(item.path)
-            by_state[_state_identity(item.config)].append(item.path)
-    same_name, same_state = _others(by_name), _others(by_state)
-    return [_with_clashes(item, same_name.get(item.path, []), same_state.get(item.path, [])) for item in loaded]
+    good = [(item.path, item.config) for item in loaded if item.config is not None]
+    files = _Files(
+        by_name=_grouped((config.name, path) for path, config in good),
+        by_state=_grouped((_state_place(config), path) for path, config in good),
+    )
+    return [_with_clashes(item, files) for item in loaded]
 
 
-def _others(groups: Mapping[str, list[Path]]) -> dict[Path, list[Path]]:
-    """File -> the other files of its group."""
-    return {path: [other for other in paths if other != path] for paths in groups.values() for path in paths}
+_Key = str | tuple[str, ...]
 
 
-def _with_clashes(item: LoadedConfig, same_name: list[Path], same_state: list[Path]) -> LoadedConfig:
-    clashes = [
-        *(f"backfill.name is the same as in {other}; each backfill needs its own" for other in same_name),
-        *(f"backfill.state.path is the same as in {other}; each backfill needs its own" for other in same_state),
-    ]
+@dataclass(frozen=True)
+class _Files:
+    """Which files say the same: name, and the steps of the state's place."""
+
+    by_name: Mapping[_Key, list[Path]]
+    by_state: Mapping[_Key, list[Path]]
+
+
+def _grouped(pairs: Iterable[tuple[_Key, Path]]) -> Mapping[_Key, list[Path]]:
+    groups = defaultdict[_Key, list[Path]](list)
+    for key, path in pairs:
+        groups[key].append(path)
+    return groups
+
+
+def _with_clashes(item: LoadedConfig, files: _Files) -> LoadedConfig:
+    clashes = [] if item.config is None else list(_clashes(item.path, item.config, files))
     error = ConfigError(f"{item.path}: {'; '.join(clashes)}")
     return replace(item, config=None, error=error) if clashes else item
 
 
-def _state_identity(config: BackfillConfig) -> str:
+def _clashes(path: Path, config: BackfillConfig, files: _Files) -> Iterator[str]:
+    for other in files.by_name[config.name]:
+        if other != path:
+            yield f"backfill.name is the same as in {other}; each backfill needs its own"
+    place = _state_place(config)
+    for other in files.by_state[place]:
+        if other != path:
+            yield f"backfill.state.path is the same as in {other}; each backfill needs its own"
+    for length in range(1, len(place)):
+        for other in files.by_state.get(place[:length], ()):
+            yield f"backfill.state.path lies within that of {other}, which would take its files for strays; move it"
+
+
+def _state_place(config: BackfillConfig) -> tuple[str, ...]:
+    """Where a state is, step by step. One bucket at two endpoints is two."""
     path = config.state_path
-    return path if isinstance(path, str) else str(path.resolve())
+    if isinstance(path, Path):
+        return path.resolve().parts
+    return (config.state.endpoint_url or "", *path.split("/"))

@@ -11,6 +11,7 @@ import dagster as dg
 
 from backfill_dagster.config import BackfillConfig, FileSource, InlineSource, S3Source, SqliteSource
 from backfill_dagster.records.schema import SHORT_NAMES, collection_of
+from backfill_dagster.store.duckdb_paths import literal_path
 
 SNIPPET = "duckdb"
 """Metadata key that holds it."""
@@ -29,7 +30,7 @@ def did_list_sql(config: BackfillConfig) -> str:
             where = quoted(config.resolve(source.path))
             return f"ATTACH {where} AS source (TYPE sqlite, READ_ONLY); USE source;\n{source.query}"
         case FileSource():
-            return _file_sql(source, quoted(config.resolve(source.path)))
+            return _file_sql(source, quoted(literal_path(str(config.resolve(source.path)))))
         case InlineSource():
             return f"SELECT did FROM (\n{plan_sql(config)}\n)"
         case _:
@@ -119,4 +120,4 @@ def quoted(value: str | Path) -> str:
 
 
 def _under(config: BackfillConfig, key: str) -> str:
-    return quoted(f"{config.state_path}/{key}")
+    return quoted(f"{literal_path(str(config.state_path))}/{key}")

@@ -5,10 +5,9 @@ What a file looks like is in `generation`, who writes them and in which order in
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from backfill_dagster.errors import StateError
 from backfill_dagster.model import PlannedDid
 from backfill_dagster.plan.generation import SCHEMA, planned_dids
 from backfill_dagster.store import ObjectStore
+from backfill_dagster.store.duckdb_paths import literal_path
 
 REMEDY = "bring it back from a backup of the state folder"
 
@@ -137,7 +137,7 @@ def given(files: GenerationFiles | None, dids: Sequence[str]) -> dict[tuple[str,
     columns = "did, shard, min(generation), max(generation)"
     query = f"SELECT {columns} FROM {_rows_in('paths')} WHERE did IN $dids GROUP BY did, shard"
     with _reading(files) as connection:
-        rows = connection.execute(query, {"paths": _as_literals(files.paths), "dids": dids}).fetchall()
+        rows = connection.execute(query, {"paths": [*map(literal_path, files.paths)], "dids": dids}).fetchall()
     return {(did, shard): (first, last) for did, shard, first, last in rows}
 
 
@@ -170,7 +170,7 @@ def _marked(generations: int, condition: str = "true") -> str:
 
 
 def _parameters(files: GenerationFiles) -> dict[str, Any]:
-    literals = _as_literals(files.paths)
+    literals = [*map(literal_path, files.paths)]
     return {"paths": literals} | ({"later": literals[1:]} if len(literals) > 1 else {})
 
 
@@ -211,8 +211,3 @@ def _unsound(files: GenerationFiles) -> str | None:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())[:200]
-
-
-def _as_literals(paths: Iterable[str]) -> list[str]:
-    """Paths as DuckDB takes them: it reads `*`, `?` and `[` as patterns."""
-    return [re.sub(r"([*?\[])", r"[\1]", path) for path in paths]

@@ -7,7 +7,6 @@ Which parts and which rows is `query_shards.py`'s; when to start over is `query.
 
 from __future__ import annotations
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from backfill_dagster.records.schema import POST, SHORT_NAMES, quarantine_schema
 from backfill_dagster.report.query_database import INTERNAL, quoted, run_on_rows, text_list
 from backfill_dagster.report.query_shards import LiveShard
 from backfill_dagster.store import ObjectStore
+from backfill_dagster.store.duckdb_paths import literal_path
 
 QUARANTINE = "quarantine"
 
@@ -184,5 +184,4 @@ def _read(places: Sequence[str]) -> str:
 
 
 def _literals(places: Sequence[str]) -> str:
-    """Paths for SQL; DuckDB reads `*`, `?` and `[` in them as patterns."""
-    return text_list([re.sub(r"([*?\[])", r"[\1]", place) for place in places])
+    return text_list([*map(literal_path, places)])

@@ -21,6 +21,7 @@ from backfill_dagster.records.part_file import shard_and_epoch
 from backfill_dagster.records.snapshot import snapshot_key
 from backfill_dagster.state import BackfillState
 from backfill_dagster.store import ObjectStore
+from backfill_dagster.store.duckdb_paths import literal_path
 
 _BOUNDS: dict[str, str | bool | int | float | list[str]] = {"memory_limit": "512MB", "threads": 2}
 
@@ -172,7 +173,7 @@ def _count_rows(
         "SELECT author, count(*), count(DISTINCT uri) FROM "
         "(SELECT author, uri, filename FROM read_parquet(?, filename = true, hive_partitioning = false)) AS row "
         "ANTI JOIN dead USING (filename, author) GROUP BY author",
-        [list(paths)],
+        [[*map(literal_path, paths)]],
     ).fetchall()
 
 

@@ -18,6 +18,7 @@ from backfill_dagster.sources.base import RawBatch
 from backfill_dagster.sources.columns import find_columns
 from backfill_dagster.sources.s3_objects import S3Format
 from backfill_dagster.sources.tables import BATCH_ROWS, Shape, arrow_batches, delimiter_of
+from backfill_dagster.store.duckdb_paths import literal_path
 from backfill_dagster.store.s3_filesystem import S3Files
 
 MEMORY_LIMIT = "512MB"
@@ -55,10 +56,10 @@ class ObjectsView:
     def sql(self) -> str:
         """SELECT of all rows. Values of CSV are text: a DID is no number, and neither is the kept `007`."""
         if self.file_format == "parquet":
-            return f"FROM read_parquet({_list(map(_literal, self.uris))}, union_by_name = true)"
+            return f"FROM read_parquet({_list(map(literal_path, self.uris))}, union_by_name = true)"
         by_delimiter: dict[str, list[str]] = {}
         for uri in self.uris:
-            by_delimiter.setdefault(delimiter_of(uri), []).append(_literal(uri))
+            by_delimiter.setdefault(delimiter_of(uri), []).append(literal_path(uri))
         how = "header = true, union_by_name = true"
         if self.csv_names is not None:
             how = f"header = false, names = {_list(self.csv_names)}"
@@ -88,7 +89,8 @@ def query_batches(
         _check_is_one_select(database, query, where)
         database.register_filesystem(S3Files(filesystem))
         database.execute(f"CREATE VIEW source AS {view.sql()}")
-        allowed = dict.fromkeys([*view.uris, *map(_literal, view.uris)])  # asked for as literals, opened as they are
+        # Asked for as patterns, opened as they are.
+        allowed = dict.fromkeys([*view.uris, *map(literal_path, view.uris)])
         database.execute(f"SET allowed_paths = {_list(list(allowed))}")
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")
@@ -142,11 +144,6 @@ def _duckdb_errors(where: str, view: ObjectsView) -> Iterator[None]:
         raise SourceError(
             f"{where} fails: {said}; correct the query, or the object if it is damaged or not like the others"
         ) from error
-
-
-def _literal(uri: str) -> str:
-    """A URI without wildcards, for functions that take them."""
-    return "".join(f"[{one}]" if one in "*?[" else one for one in uri)
 
 
 def _list(texts: Sequence[str] | map[str]) -> str:

@@ -67,10 +67,14 @@ def test_state_path(path: str, state: object) -> None:
     assert config.ledger_path == Path("/somewhere/ledger.sqlite")
 
 
-@pytest.mark.parametrize("path", ["gs://bucket/x", "s3://", "s3:/bucket", "", 5])
+@pytest.mark.parametrize(
+    "path", ["gs://bucket/x", "s3://", "s3:/bucket", "s3://bucket//x", "s3://bucket/../x", "s3://bucket/a/.", "", 5]
+)
 def test_state_paths_that_are_refused(path: object) -> None:
     (problem,) = problems_of(state={"path": path})
-    assert problem.endswith("; accepted: a folder, or an S3 address s3://bucket/prefix, or null")
+    assert problem.endswith(
+        "; accepted: a folder, or an S3 address s3://bucket/prefix without empty, '.' and '..' steps, or null"
+    )
 
 
 def test_sqlite_ledger_beside_a_state_on_s3_needs_a_path() -> None:

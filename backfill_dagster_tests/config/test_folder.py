@@ -58,6 +58,28 @@ def test_one_state_on_s3_in_two_files(tmp_path: Path) -> None:
     assert [item.config for item in load_config_folder(tmp_path, {})] == [None, None]
 
 
+def test_one_bucket_and_prefix_at_two_endpoints_are_two_states(tmp_path: Path) -> None:
+    on_s3 = ", storage: {type: dynamodb}, state: {path: s3://my-bucket/x"
+    config(tmp_path, "a.yaml", "one", on_s3 + ", endpoint_url: 'http://127.0.0.1:1'}")
+    config(tmp_path, "b.yaml", "two", on_s3 + ", endpoint_url: 'http://127.0.0.1:2'}")
+    assert [item.error for item in load_config_folder(tmp_path, {})] == [None, None]
+
+
+@pytest.mark.parametrize("root", ["data/x", "s3://my-bucket", "s3://my-bucket/x/"])
+def test_a_state_within_another_ones(tmp_path: Path, root: str) -> None:
+    """The inner one is told; the outer one is as good as it was."""
+    a = config(tmp_path, "a.yaml", "one", f", storage: {{type: dynamodb}}, state: {{path: '{root}'}}")
+    inner = f", storage: {{type: dynamodb}}, state: {{path: '{root.rstrip('/')}/y/z'}}"
+    b = config(tmp_path, "b.yaml", "two", inner)
+    beside = f", storage: {{type: dynamodb}}, state: {{path: '{root.rstrip('/')}2/y'}}"
+    config(tmp_path, "c.yaml", "three", beside)
+    first, second, third = load_config_folder(tmp_path, {})
+    assert (first.error, third.error) == (None, None)
+    assert str(second.error) == (
+        f"{b}: backfill.state.path lies within that of {a}, which would take its files for strays; move it"
+    )
+
+
 def test_no_folder_and_an_empty_one(tmp_path: Path) -> None:
     assert load_config_folder(tmp_path, {}) == []
     with pytest.raises(ConfigError, match="No such file or directory; set BACKFILL_CONFIG_DIR"):

@@ -12,6 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from backfill_dagster.config import BackfillConfig, reference
+from backfill_dagster.config.availability import LACKS
 from backfill_dagster.config.explain import accepts
 from backfill_dagster.config.values import Kind
 
@@ -40,6 +41,12 @@ def test_the_document_is_up_to_date() -> None:
     text = DOCUMENT.read_text(encoding="utf-8")
     hint = "run: .venv/bin/python -m backfill_dagster.config.reference docs/configuration.md"
     assert reference.with_reference(text) == text, hint
+
+
+def test_what_is_not_available_is_told() -> None:
+    text = " ".join(DOCUMENT.read_text(encoding="utf-8").split())
+    told = re.findall(r"Valid but not available in this version: (.*?)\. `validate` notes", text)
+    assert [one.replace("`", "") for one in told] == [", ".join(lack.what for lack in LACKS)]
 
 
 def test_every_key_has_a_meaning() -> None:

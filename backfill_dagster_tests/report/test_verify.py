@@ -27,7 +27,7 @@ from backfill_dagster_tests.worker.tiny import fold_of, only_shard, state_of, ti
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a finished backfill; tests work on copies."""
-    folder = tmp_path_factory.mktemp("finished")
+    folder = tmp_path_factory.mktemp("finished [2026]*")  # DuckDB would read it as a pattern
     async with tiny(repos=4, states={"unknown": 1}) as network:
         broken = {"collection": "app.bsky.feed.like", "record": {"subject": 7}}
         await network.control.add({"did": network.active[0], "records": [broken]})
@@ -39,7 +39,7 @@ async def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def state(finished: Path, tmp_path: Path) -> Iterator[BackfillState]:
-    copy = tmp_path / "copy"
+    copy = tmp_path / "copy [2026]?"
     shutil.copytree(finished, copy)
     with opened(copy / "study.yaml", InstantTime().effects()) as state:
         yield state
