@@ -166,9 +166,14 @@ def left_behind(state: BackfillState, plan: Plan, planned: Sequence[PlannedDid],
         for did, (result, seq) in results.items():
             first, last = given.get((did, other), (0, 0))
             ours = given.get((did, shard), (0, 0))[1]
-            # Marked where it has been before: it has come back and waits, and the word is of an earlier stay.
-            is_word_of_now = last > ours and not (first < ours and marks[other].get(did) == seq)
-            if is_word_of_now and _replaces(result, fold.dids[did][0]):
+            if last <= ours:
+                continue
+            # Where it has been before, the word may be of its earlier stay: it has come back and waits, which a mark
+            # says, or the times where marks are lost.
+            old = fold.dids[did][0]
+            if first < ours and (marks[other].get(did) == seq or _is_older(result, old)):
+                continue
+            if _replaces(result, old):
                 found.add(did)
     return sorted(found)
 
@@ -205,6 +210,12 @@ def _outcomes_elsewhere(
     """Shard -> DID -> what its log says, and at which seq; of the DIDs that are asked for."""
     folds = {other: state.log(other).read().dids for other in asked}
     return {other: {did: folds[other][did] for did in some if did in folds[other]} for other, some in asked.items()}
+
+
+def _is_older(result: RepoOutcome, old: RepoOutcome) -> bool:
+    """Whether rows were fetched, or without rows the outcome was found, before the rows of `old` were."""
+    time = result.fetched_at if result.has_rows else result.finished_at
+    return (time or "") < (old.fetched_at or "")
 
 
 def _replaces(result: RepoOutcome, old: RepoOutcome) -> bool:

@@ -58,9 +58,16 @@ def part_problem(store: ObjectStore, part: Part) -> str | None:
 
 
 def lost_parts(store: ObjectStore, fold: Fold) -> dict[str, str]:
-    """Path -> what is wrong, of every live part whose rows can't be trusted. Raises StateError as `part_problem`."""
-    found = ((path, part_problem(store, live.part)) for path, live in fold.parts.items())
-    return {path: problem for path, problem in found if problem is not None}
+    """Path -> what is wrong, of every live part whose rows can't be trusted. Raises StateError as `part_problem`.
+
+    What seems lost is read once more: on the word of this a part is dropped, and a bit can flip on the way as well.
+    """
+    found = {}
+    for path, live in fold.parts.items():
+        problem = part_problem(store, live.part) and part_problem(store, live.part)
+        if problem is not None:
+            found[path] = problem
+    return found
 
 
 def rows_found(store: ObjectStore, fold: Fold, lost: Collection[str] = ()) -> dict[str, RowsFound]:

@@ -53,6 +53,11 @@ def shard_and_epoch(key: str) -> tuple[str, int] | None:
     return None if match is None or folder not in _FOLDERS else (match["shard"], int(match["epoch"]))
 
 
+def staged_parts(store: ObjectStore) -> list[ObjectInfo]:
+    """Every file on its way to the folders of parts; another state below this one has its own. Raises StateError."""
+    return [info for info in store.staged() if info.key.partition("/")[0] in _FOLDERS]
+
+
 def published_parts(store: ObjectStore) -> Iterator[ObjectInfo]:
     """Every file in the folders of parts, whatever it is. Raises StateError."""
     for folder in _FOLDERS:

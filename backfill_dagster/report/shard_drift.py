@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -76,9 +76,9 @@ def shard_problems(
     """
     yield from _snapshot_problems(state, shard, fold)
     new = {path: live for path, live in fold.parts.items() if whole or _is_of_last_writer(path, fold)}
-    yield from _part_problems(state, new.values())
+    can_read = yield from _part_problems(state, new.values())
     yield from _size_problems(state, [live.part for path, live in fold.parts.items() if path not in new])
-    if whole or new:
+    if can_read and (whole or new):
         yield from _row_problems(state, database, shard, fold)
     yield from _ledger_problems(state, shard, fold)
 
@@ -102,16 +102,22 @@ def _snapshot_problems(state: BackfillState, shard: str, fold: Fold) -> Iterator
         yield f"{snapshot_key(shard, seq)}: {problem}; `backfill repair` removes it"
 
 
-def _part_problems(state: BackfillState, parts: Iterable[LivePart]) -> Iterator[str]:
-    """Each live part is published, and is byte for byte what the log says."""
+def _part_problems(state: BackfillState, parts: Iterable[LivePart]) -> Generator[str, None, bool]:
+    """Each live part is published, and is byte for byte what the log says; returns whether all could be read.
+
+    Where one couldn't, rows can't be counted either, and that would only hide the reason under more lines.
+    """
+    can_read = True
     for live in parts:
         try:
             problem = part_problem(state.store, live.part)
         except StateError as error:
+            can_read = False
             yield str(error)
             continue
         if problem is not None:
             yield f"{live.part.path}: {problem}; {_PART_REMEDY}"
+    return can_read
 
 
 def _size_problems(state: BackfillState, parts: Iterable[Part]) -> Iterator[str]:

@@ -15,7 +15,7 @@ from backfill_dagster.model import UNROUTABLE_SHARD, Outcome, PlannedDid
 from backfill_dagster.plan import Plan, PlanStore
 from backfill_dagster.progress import has_rewrites
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.records.part_file import part_name, published_parts, shard_and_epoch
+from backfill_dagster.records.part_file import part_name, published_parts, shard_and_epoch, staged_parts
 from backfill_dagster.records.purges import PurgeLog, Purges
 from backfill_dagster.report.shard_drift import LOG_REMEDY, checking_database, log_problems, shard_problems
 from backfill_dagster.standing import left_behind, logged_shards, overtaken
@@ -140,6 +140,6 @@ def _file_problems(state: BackfillState, live: set[str], unknown: set[str]) -> I
         is_ours = named is not None and named[0] in shards
         remedy = "the next run of its shard removes it, or `backfill repair`" if is_ours else "move it away"
         yield f"{info.key}: no log says that this part is live; {remedy}"
-    for info in state.store.staged():
+    for info in staged_parts(state.store):
         said = "is live and not published yet" if info.key in live else "was never committed"
-        yield f"staging/{info.key}: {said}; the next run of its shard sorts it out"
+        yield f"{info.key}, in staging, {said}; the next run of its shard sorts it out"

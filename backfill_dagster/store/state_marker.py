@@ -97,6 +97,9 @@ def ensure_state(
             "too to begin anew"
         )
     if is_begun:
+        marker = read_state(store, name)
+        if marker is not None:
+            return marker  # another process began it in between, and its plan was what the listing found
         raise StateError(
             f"{store.uri} has a log or a plan but no {STATE_KEY}; bring that file back, let `backfill repair` write it "
             "again, or set another state.path"
@@ -128,7 +131,9 @@ def restore_state(store: ObjectStore, name: str, state_id: str) -> bool:
         return False
     marker = StateMarker(name, state_id, STATE_SCHEMA_VERSION)
     if not store.exists(STATE_KEY):
-        return store.put_if_absent(STATE_KEY, _marker_bytes(marker))
+        if store.put_if_absent(STATE_KEY, _marker_bytes(marker)):
+            return True
+        return store.get(STATE_KEY) == _marker_bytes(marker)  # taken by one's own try, whose reply got lost
     data = store.get(STATE_KEY)
     try:
         _parse(data, store.path(STATE_KEY))

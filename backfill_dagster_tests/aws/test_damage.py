@@ -177,6 +177,21 @@ def test_denied(finished: tuple[Place, Path], folder: Path, own: Place, backfill
     assert backfill("verify", config).out == "clean\n"
 
 
+def test_parts_that_nobody_may_read(
+    finished: tuple[Place, Path], folder: Path, own: Place, backfill: Command, s3_proxy: Proxy
+) -> None:
+    """`verify` says of each why, and not what follows from it; `repair` takes none for lost."""
+    config = config_of(finished, folder, Place(s3_proxy.url, own.dynamodb, own.bucket, own.prefix, own.table))
+    s3_proxy.choose = lambda seen: Trouble.DENIED if seen.method == "GET" and "/records/" in seen.path else None
+    verified = backfill("verify", config)
+    lines = verified.err.splitlines()
+    assert (verified.code, len(lines)) == (1, len(own.objects("records/")))
+    assert all("AccessDenied" in line and "deploy/aws/ has a policy" in line for line in lines)
+    refused(backfill("repair", config), "AccessDenied", "deploy/aws/ has a policy")
+    s3_proxy.choose = lambda seen: None
+    assert backfill("verify", config).out == "clean\n"
+
+
 def test_no_credentials(config: Path, backfill: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)

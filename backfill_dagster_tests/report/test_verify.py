@@ -114,8 +114,9 @@ def test_what_lies_in_staging(state: BackfillState) -> None:
         with state.store.stage(key) as file:
             file.write(b"x")
     assert verify_backfill(state) == [
-        f"staging/{live}: is live and not published yet; the next run of its shard sorts it out",
-        "staging/records/record_type=post/never.parquet: was never committed; the next run of its shard sorts it out",
+        f"{live}, in staging, is live and not published yet; the next run of its shard sorts it out",
+        "records/record_type=post/never.parquet, in staging, was never committed; "
+        "the next run of its shard sorts it out",
     ]
 
 

@@ -10,7 +10,16 @@ from typing import Any, cast
 import pytest
 
 from backfill_dagster.errors import StateError
-from backfill_dagster.store import LocalStore, StateMarker, check_put_if_absent, ensure_state, open_store, read_state
+from backfill_dagster.store import (
+    LocalStore,
+    StateMarker,
+    check_put_if_absent,
+    ensure_state,
+    open_store,
+    read_state,
+    restore_state,
+)
+from backfill_dagster.store.base import Listing
 
 
 @pytest.fixture
@@ -40,6 +49,28 @@ def test_another_process_may_begin_it_in_between(store: LocalStore) -> None:
             return super().put_if_absent(key, data)
 
     assert ensure_state(Overtaken(Path(store.uri)), "study", ids()).state_id == "theirs"
+
+
+def test_another_process_may_begin_it_and_plan_in_between(store: LocalStore) -> None:
+    class Overtaken(LocalStore):
+        def list(self, prefix: str) -> Listing:
+            if not store.exists("state.json"):
+                ensure_state(store, "study", lambda: "theirs")
+                store.put_if_absent("plan/00000001.parquet", b"")
+            return super().list(prefix)
+
+    assert ensure_state(Overtaken(Path(store.uri)), "study", ids()).state_id == "theirs"
+
+
+def test_a_marker_whose_reply_got_lost_is_written_again(store: LocalStore) -> None:
+    class LosesReplies(LocalStore):
+        def put_if_absent(self, key: str, data: bytes) -> bool:
+            super().put_if_absent(key, data)
+            return super().put_if_absent(key, data)
+
+    store.put_if_absent("plan/00000001.parquet", b"")
+    assert restore_state(LosesReplies(Path(store.uri)), "study", "id") is True
+    assert read_state(store, "study") == StateMarker("study", "id", 1)
 
 
 def test_another_backfills_state_is_refused(store: LocalStore) -> None:

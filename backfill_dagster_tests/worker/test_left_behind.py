@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import Awaitable, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +130,28 @@ async def test_a_word_that_is_overtaken_while_it_is_read_takes_no_rows(
             found = await asyncio.to_thread(left_behind, state, plan, plan.dids(keys[1]), fold, keys[1])
             assert (len(met), found) == (1, [])
             assert shards_with_rows(state, did, keys) == [1]
+
+
+async def test_an_older_word_takes_no_newer_rows_where_marks_are_lost(folder: Path) -> None:
+    """As with a ledger that is made anew: nothing says any more that the account has come back and waits."""
+    async with tiny(repos=4, hosts=2) as network:
+        with state_of(folder, network, **NO_CACHE) as state:
+            await run_all(state)
+            keys, before = shard_keys(state), rows_in(state)
+            did = next(iter(fold_of(state, keys[0]).dids))
+            await move(network, state, did, keys[1])
+            await run_one(state, keys[1])
+            await move(network, state, did, keys[0])
+            assert did in state.ledger.retry_marks(keys[0])
+            with closing(sqlite3.connect(state.config.ledger_path, isolation_level=None)) as database:
+                database.execute("DELETE FROM retry_marks")
+            assert state.ledger.retry_marks(keys[0]) == {}
+            await run_one(state, keys[1])
+            assert shards_with_rows(state, did, keys) == [0, 1]
+            await run_all(state, refresh=True)
+            assert shards_with_rows(state, did, keys) == [0]
+            assert rows_in(state) == before
+            assert_sound(state)
 
 
 async def test_a_run_by_an_old_plan_leaves_alone_whom_a_newer_plan_has_brought(folder: Path) -> None:

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 import pytest_asyncio
 
@@ -17,6 +19,7 @@ from backfill_dagster.plan import PlanStore
 from backfill_dagster.records.entry import ENTRY_MAX_BYTES
 from backfill_dagster.report import verify_backfill
 from backfill_dagster.state import BackfillState
+from backfill_dagster.store import LocalStore
 from backfill_dagster.worker.repair import Repaired
 from backfill_dagster_tests.net.virtual_time import InstantTime
 from backfill_dagster_tests.road import opened, run_all
@@ -229,6 +232,26 @@ async def test_a_disk_that_gives_no_answer_is_no_lost_part(folder: Path, base: P
         assert (await repair(state)).shards == {}
         assert verify_backfill(state) == []
         assert fold_of(state, shard_of(state)).voids == frozenset()
+
+
+async def test_a_part_is_lost_when_it_is_so_twice(folder: Path, base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What flips on the way is good when it is read again."""
+    with copied(base, folder / "copy") as state:
+        read, flipped = LocalStore.open_input, []
+
+        def flipping(store: LocalStore, key: str) -> Any:
+            if key in flipped:
+                return read(store, key)
+            flipped.append(key)
+            content = bytearray(store.get(key))
+            content[0] ^= 1
+            return pa.BufferReader(bytes(content))
+
+        monkeypatch.setattr(LocalStore, "open_input", flipping)
+        assert (await repair(state)).shards == {}
+        assert flipped
+        monkeypatch.undo()
+        assert verify_backfill(state) == []
 
 
 @contextmanager
