@@ -49,9 +49,8 @@ _REMEDIES = {
 
 _CONNECTION_ERRORS = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")
 
-_NEVER_SENT = frozenset(
-    {"NoCredentialsError", "PartialCredentialsError", "CredentialRetrievalError", "NoRegionError", "ProfileNotFound"}
-)
+_NEVER_SENT = frozenset({"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "ProfileNotFound"})
+"""Known before the first try. Credentials that can't be renewed (CredentialRetrievalError) can end a later one."""
 
 _BY_TYPE: Mapping[str, str] = {
     "NoCredentialsError": _CREDENTIALS,
@@ -165,12 +164,17 @@ def aws_errors(
 
 
 def _may_have_happened(error: Exception) -> bool:
-    """A refusal is an answer of the 400s, but 409: that is about another try that is under way, perhaps one's own.
+    """Whether a request may have been carried out, or may be yet: unless it was refused at its one and only try.
 
-    A request that was never sent can't have happened either.
+    boto3 tries again by itself, and what it raises in the end is about the last try: an earlier one that got no answer
+    may be on its way still. A refusal is an answer of the 400s, but 409 (another try is under way, perhaps one's own)
+    and RequestTimeout (the service gave up reading, which says nothing of a proxy before it). A request that was never
+    sent can't have happened either.
     """
     response: Any = getattr(error, "response", None)
     if isinstance(response, dict):
-        status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400))
-        return status == 409 or status >= 500
+        told = response.get("ResponseMetadata", {})
+        status = int(told.get("HTTPStatusCode", 400))
+        is_answer = status != 409 and status < 500 and error_code(error) != "RequestTimeout"
+        return bool(told.get("RetryAttempts")) or not is_answer
     return error_code(error) not in _NEVER_SENT

@@ -13,10 +13,17 @@ from backfill_dagster.records.entry import LogEntry
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A number of the log under which there is no entry, and why."""
+    """A number of the log under which there is no entry, and why.
+
+    Attributes:
+        seq: the number.
+        problem: why.
+        is_filler: a repair has taken the number, so no writer's entry was ever there.
+    """
 
     seq: int
     problem: str
+    is_filler: bool = False
 
 
 def damaged_entries(loaded: Sequence[LogEntry | Unreadable]) -> dict[int, str]:

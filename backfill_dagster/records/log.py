@@ -219,15 +219,21 @@ class ShardLog:
         data = entry.to_bytes()
         if len(data) > ENTRY_MAX_BYTES:
             raise ValueError(f"{self.key(entry.seq)} would have {len(data)} bytes, the maximum is {ENTRY_MAX_BYTES}")
+        further = fold.then([LogEntry.from_bytes(data)], voids)  # before the PUT: what raises after it, is unsure
         if not self._put(entry):
             raise FencedError(
                 f"{self.shard}: entry {entry.seq} of its log is another run's, which has taken the shard over; nothing "
                 "of this batch was committed, start again when that run is done"
             )
-        return fold.then([LogEntry.from_bytes(data)], voids)
+        return further
 
     def _put(self, entry: LogEntry) -> bool:
-        """Whether the entry stands now: created, or found under its number with its own nonce (a lost reply)."""
+        """Whether the entry stands now: created, or found under its number with its own nonce (a lost reply).
+
+        Raises:
+            FencedError: it may stand, or come to stand yet: nobody can tell.
+            StateError: the store refused, and it provably doesn't.
+        """
         try:
             if self._store.put_if_absent(self.key(entry.seq), entry.to_bytes()):
                 return True
@@ -239,9 +245,11 @@ class ShardLog:
             found = self._load(entry.seq)  # taken, perhaps by an earlier try of this very entry
         except StateError as error:
             raise self._unsure(entry, error) from error
+        if isinstance(found, Unreadable) and not found.is_filler:
+            raise self._unsure(entry, f"what is there {found.problem}")
         return isinstance(found, LogEntry) and found.nonce == entry.nonce
 
-    def _unsure(self, entry: LogEntry, error: StateError) -> FencedError:
+    def _unsure(self, entry: LogEntry, error: StateError | str) -> FencedError:
         return FencedError(
             f"{self.key(entry.seq)} may or may not have been written ({error}); nothing more is touched, the next run "
             "finds out",
@@ -251,19 +259,21 @@ class ShardLog:
     def _may_stand(self, entry: LogEntry) -> bool:
         try:
             found = self._load(entry.seq)
+            if isinstance(found, LogEntry):
+                return found.nonce == entry.nonce
+            return self._store.exists(self.key(entry.seq))
         except StateError:
             return True
-        if isinstance(found, LogEntry):
-            return found.nonce == entry.nonce
-        return self._store.exists(self.key(entry.seq))
 
     def _load(self, seq: int) -> LogEntry | Unreadable:
         try:
-            entry = LogEntry.from_bytes(self._store.get(self.key(seq)))
+            data = self._store.get(self.key(seq))
         except ObjectMissingError:
             return Unreadable(seq, "is missing")
+        try:
+            entry = LogEntry.from_bytes(data)
         except ValueError as error:
-            return Unreadable(seq, f"can't be read: {error}")
+            return Unreadable(seq, f"can't be read: {error}", is_filler=data == _FILLER)
         if entry.seq != seq:
             return Unreadable(seq, f"says that it is entry {entry.seq}")
         return entry

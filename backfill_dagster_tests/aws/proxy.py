@@ -35,6 +35,8 @@ class Trouble(StrEnum):
     """The connection breaks, and nothing was done."""
     LOST_REPLY = "lost_reply"
     """It is done, and the connection breaks."""
+    LATE = "late"
+    """The connection breaks, and the request arrives only with `Proxy.deliver`: it was on its way all the time."""
     HALF = "half"
     """Of a batch of writes or reads, half is done and the rest comes back as unprocessed; others pass."""
     DELAY = "delay"
@@ -45,7 +47,7 @@ class Trouble(StrEnum):
     """S3's 403 to whoever has another secret key, for whoever asks for it: no client tries again."""
 
 
-PASSING = tuple(one for one in Trouble if one not in (Trouble.DENIED, Trouble.WRONG_SIGNATURE))
+PASSING = tuple(one for one in Trouble if one not in (Trouble.LATE, Trouble.DENIED, Trouble.WRONG_SIGNATURE))
 """What trying again gets over."""
 
 
@@ -88,8 +90,10 @@ class Proxy:
         """Lower-case names of request headers that the server never gets to see."""
         self.seen: list[Seen] = []
         self.troubled: list[Trouble] = []
+        self._late: list[tuple[web.Request, bytes]] = []
 
     async def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
         app = web.Application(client_max_size=_BODY_MAX)
         app.router.add_route("*", "/{any:.*}", self._handle)
         self._session = aiohttp.ClientSession(auto_decompress=False)
@@ -98,6 +102,14 @@ class Proxy:
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
         await site.start()
         self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+
+    def deliver(self) -> list[int]:
+        """Pass on what is late, and return what the server says to it: its statuses. From any other thread."""
+        late, self._late = self._late, []
+        return [
+            asyncio.run_coroutine_threadsafe(self._pass_on(request, data), self._loop).result(30).status
+            for request, data in late
+        ]
 
     async def stop(self) -> None:
         await self._session.close()
@@ -112,7 +124,9 @@ class Proxy:
         trouble = self.choose(seen)
         if trouble is not None:
             self.troubled.append(trouble)
-        if trouble is Trouble.RESET:
+        if trouble is Trouble.LATE:
+            self._late.append((request, data))
+        if trouble in (Trouble.RESET, Trouble.LATE):
             return _broken(request)
         if trouble is Trouble.THROTTLED:
             return _throttled(bool(target))
