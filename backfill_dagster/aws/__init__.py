@@ -1,6 +1,7 @@
 """AWS clients by its ordinary configuration, and what their errors mean for a person."""
 
 from backfill_dagster.aws.clients import AwsPlace, AwsService, aws_client
+from backfill_dagster.aws.head import head_object
 from backfill_dagster.aws.problems import AwsError, arrow_problem_text, aws_errors, error_code, problem_text
 
 __all__ = [
@@ -11,5 +12,6 @@ __all__ = [
     "aws_client",
     "aws_errors",
     "error_code",
+    "head_object",
     "problem_text",
 ]

@@ -14,22 +14,18 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
-from backfill_dagster.aws import AwsError, AwsPlace, arrow_problem_text, aws_client, aws_errors
+from backfill_dagster.aws import AwsError, AwsPlace, arrow_problem_text, aws_client, aws_errors, head_object
 from backfill_dagster.aws.arrow import ArrowS3
 from backfill_dagster.errors import ObjectMissingError, StateError
 from backfill_dagster.store.base import Listing, ObjectInfo
 from backfill_dagster.store.keys import check_key, check_prefix
 from backfill_dagster.store.problems import disk_problem, is_disk_problem
+from backfill_dagster.store.s3_conflict import patiently
 from backfill_dagster.store.s3_filesystem import S3Files
 from backfill_dagster.store.s3_upload import PIECE_BYTES, TAKEN, upload
 
-_CONFLICTS_MAX = 20
-"""409: another conditional write on this key is under way. It is over in a moment."""
-
 _BODY_TRIES_MAX = 5
 """boto3 tries requests again, not bodies that end early."""
-
-_GONE = ("NoSuchKey", "404", "NotFound")
 
 
 class S3Store:
@@ -75,19 +71,18 @@ class S3Store:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """One PUT with `If-None-Match: *`; False when the key is taken, perhaps by an earlier try of one's own."""
         at = self._at(key)
+
+        def create() -> bool:
+            try:
+                self._client.put_object(Bucket=self._bucket, Key=at, Body=data, IfNoneMatch="*")
+            except self._client.exceptions.ClientError as error:
+                if error.response["Error"]["Code"] not in TAKEN:
+                    raise
+                return False
+            return True
+
         with self._saying("create", key):
-            for tries_left in reversed(range(_CONFLICTS_MAX)):
-                try:
-                    self._client.put_object(Bucket=self._bucket, Key=at, Body=data, IfNoneMatch="*")
-                    return True
-                except self._client.exceptions.ClientError as error:
-                    code = error.response["Error"]["Code"]
-                    if code in TAKEN:
-                        return False
-                    if code != "ConditionalRequestConflict" or not tries_left:
-                        raise
-                self._sleep(0.05)
-        raise AssertionError("unreachable")
+            return patiently(create, self._sleep)
 
     def put(self, key: str, data: bytes) -> None:
         """One PUT."""
@@ -149,7 +144,13 @@ class S3Store:
                 yield cast(BinaryIO, file)
                 with self._saying("write", key):
                     is_new = upload(
-                        self._client, self._bucket, at, file, token=self._unique(), piece_bytes=self._piece_bytes
+                        self._client,
+                        self._bucket,
+                        at,
+                        file,
+                        token=self._unique(),
+                        sleep=self._sleep,
+                        piece_bytes=self._piece_bytes,
                     )
         except OSError as error:
             if not is_disk_problem(error):
@@ -234,12 +235,7 @@ class S3Store:
     def _head(self, key: str) -> Any:
         at = self._at(key)
         with self._saying("look at", key):
-            try:
-                return self._client.head_object(Bucket=self._bucket, Key=at)
-            except self._client.exceptions.ClientError as error:
-                if error.response["Error"]["Code"] in _GONE:
-                    return None
-                raise
+            return head_object(self._client, self._bucket, at)
 
     def _abort_uploads(self, key: str) -> None:
         at = self._at(key)

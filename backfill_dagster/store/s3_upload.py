@@ -5,8 +5,12 @@ The object carries a token, so that the "taken" which follows a lost reply is re
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import IO, Any
+
+from backfill_dagster.aws import head_object
+from backfill_dagster.store.s3_conflict import CONFLICTS, patiently
 
 PIECE_BYTES = 16 * 1024 * 1024
 """Larger files are uploaded in pieces of this size; S3 takes 10,000 of them, of 5 MiB at least."""
@@ -19,8 +23,17 @@ _FINISHED = "NoSuchUpload"
 _TOKEN = "backfill-token"  # noqa: S105 - the name of a header
 
 
-def upload(client: Any, bucket: str, at: str, file: IO[bytes], *, token: str, piece_bytes: int = PIECE_BYTES) -> bool:
-    """Upload a file from its beginning on.
+def upload(
+    client: Any,
+    bucket: str,
+    at: str,
+    file: IO[bytes],
+    *,
+    token: str,
+    sleep: Callable[[float], object],
+    piece_bytes: int = PIECE_BYTES,
+) -> bool:
+    """Upload a file from its beginning on; after a 409 all of it again, which S3 asks for.
 
     Args:
         client: boto3's for S3.
@@ -28,6 +41,7 @@ def upload(client: Any, bucket: str, at: str, file: IO[bytes], *, token: str, pi
         at: the whole key.
         file: open for reading, seekable.
         token: a text that never comes twice.
+        sleep: waits between two tries.
         piece_bytes: size of the pieces.
 
     Returns:
@@ -37,19 +51,26 @@ def upload(client: Any, bucket: str, at: str, file: IO[bytes], *, token: str, pi
         botocore.exceptions.ClientError, BotoCoreError: as the service says; an upload in pieces was aborted, if the
             service let it be.
     """
-    size = file.seek(0, 2)
-    file.seek(0)
-    try:
-        if size <= piece_bytes:
-            metadata = {_TOKEN: token}
-            client.put_object(Bucket=bucket, Key=at, Body=file.read(), IfNoneMatch="*", Metadata=metadata)
-        else:
-            _upload_pieces(client, bucket, at, file, token, piece_bytes)
-    except client.exceptions.ClientError as error:
-        if error.response["Error"]["Code"] not in (*TAKEN, _FINISHED):
-            raise
-        return _is_ours(client, bucket, at, token)
-    return True
+    is_small = file.seek(0, 2) <= piece_bytes
+
+    def once() -> bool:
+        file.seek(0)
+        try:
+            if is_small:
+                metadata = {_TOKEN: token}
+                client.put_object(Bucket=bucket, Key=at, Body=file.read(), IfNoneMatch="*", Metadata=metadata)
+            else:
+                _upload_pieces(client, bucket, at, file, token, piece_bytes)
+        except client.exceptions.ClientError as error:
+            if error.response["Error"]["Code"] not in (*TAKEN, _FINISHED):
+                raise
+            found = head_object(client, bucket, at)
+            if found is None:
+                raise  # whatever was there is gone: the key is free again
+            return bool(found["Metadata"].get(_TOKEN) == token)
+        return True
+
+    return patiently(once, sleep, again_on=(*CONFLICTS, *TAKEN, _FINISHED))
 
 
 def _upload_pieces(client: Any, bucket: str, at: str, file: IO[bytes], token: str, piece_bytes: int) -> None:
@@ -68,8 +89,3 @@ def _upload_pieces(client: Any, bucket: str, at: str, file: IO[bytes], token: st
         with suppress(Exception):  # the other error matters more; whoever recovers the shard aborts it
             client.abort_multipart_upload(**named)
         raise
-
-
-def _is_ours(client: Any, bucket: str, at: str, token: str) -> bool:
-    found = client.head_object(Bucket=bucket, Key=at)
-    return bool(found["Metadata"].get(_TOKEN) == token)

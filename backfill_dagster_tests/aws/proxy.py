@@ -46,8 +46,20 @@ class Trouble(StrEnum):
     WRONG_SIGNATURE = "wrong_signature"
     """S3's 403 to whoever has another secret key, for whoever asks for it: no client tries again."""
 
+    CONFLICT = "conflict"
+    """S3's 409 to a conditional write, when another one on that key is under way: no client tries again."""
+    EXPIRED = "expired"
+    """S3's 400 to whoever's credentials have expired, for whoever asks for it: no client tries again."""
 
-PASSING = tuple(one for one in Trouble if one not in (Trouble.LATE, Trouble.DENIED, Trouble.WRONG_SIGNATURE))
+
+_OF_S3 = {
+    Trouble.DENIED: (403, "AccessDenied", "User is not authorized to perform this."),
+    Trouble.WRONG_SIGNATURE: (403, "SignatureDoesNotMatch", "The request signature we calculated does not match."),
+    Trouble.CONFLICT: (409, "ConditionalRequestConflict", "A conflicting conditional operation is in progress."),
+    Trouble.EXPIRED: (400, "ExpiredToken", "The provided token has expired."),
+}
+
+PASSING = tuple(one for one in Trouble if one not in (Trouble.LATE, *_OF_S3))
 """What trying again gets over."""
 
 
@@ -130,10 +142,8 @@ class Proxy:
             return _broken(request)
         if trouble is Trouble.THROTTLED:
             return _throttled(bool(target))
-        if trouble is Trouble.DENIED:
-            return _xml(403, "AccessDenied", "User is not authorized to perform this.")
-        if trouble is Trouble.WRONG_SIGNATURE:
-            return _xml(403, "SignatureDoesNotMatch", "The request signature we calculated does not match.")
+        if trouble in _OF_S3:
+            return _xml(*_OF_S3[trouble])
         if trouble is Trouble.INTERNAL_ERROR:
             return _internal_error(bool(target))
         if trouble is Trouble.DELAY:
