@@ -64,6 +64,9 @@ _BY_TYPE: Mapping[str, str] = {
 }
 
 _ARROW = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during \w+ operation: (.*)", re.DOTALL)
+_ARROW_UNPARSED = re.compile(r"Unable to parse ExceptionName: (\w+) Message: (.*)", re.DOTALL)
+"""A name that the C++ client doesn't know; it is the service's own."""
+
 _ARROW_CODES = {
     "ACCESS_DENIED": "AccessDenied",
     "INVALID_ACCESS_KEY_ID": "InvalidAccessKeyId",
@@ -132,6 +135,8 @@ def arrow_problem_text(error: BaseException, doing: str) -> str | None:
         return None
     name, status, said = found.groups()
     code = _ARROW_CODES.get(name) or status or name
+    if unparsed := _ARROW_UNPARSED.match(said):
+        code, said = unparsed.groups()
     said = said.partition("\n\n")[0].strip().removeprefix("No response body").strip(" .")  # DuckDB shows SQL below
     return _line(doing, f"{code}: {said}" if said else code, code)
 

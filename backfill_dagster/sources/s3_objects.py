@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from fsspec.utils import glob_translate
 
-from backfill_dagster.aws import AwsPlace, aws_client, aws_errors
+from backfill_dagster.aws import AwsPlace, aws_client, aws_errors, head_object
 from backfill_dagster.errors import SourceError
 
 S3Format = Literal["csv", "parquet"]
@@ -112,15 +112,12 @@ def _format_by_suffix(key: str, address: S3Address) -> S3Format:
 
 
 def _one(client: Any, address: S3Address) -> S3Object:
-    try:
-        found = client.head_object(Bucket=address.bucket, Key=address.key)
-    except client.exceptions.ClientError as error:
-        # An answer to HEAD has no words; one to a listing has, where listing is allowed.
+    found = head_object(client, address.bucket, address.key)
+    if found is None:
+        # Without the bucket there is no object either: this says so.
         beside = client.list_objects_v2(Bucket=address.bucket, Prefix=address.key + "/", MaxKeys=1)
-        if error.response["Error"]["Code"] not in ("404", "NoSuchKey"):
-            raise
         remedy = "add a slash to source.path, there are objects below it" if beside.get("KeyCount") else ""
-        raise SourceError(f"{address} is not there: {remedy or 'correct source.path, or put it there'}") from error
+        raise SourceError(f"{address} is not there: {remedy or 'correct source.path, or put it there'}")
     return S3Object(address.key, int(found["ContentLength"]), str(found["ETag"]))
 
 

@@ -214,6 +214,8 @@ class S3Store:
         except FileNotFoundError as error:
             raise ObjectMissingError(f"{self.path(key)} is missing; `backfill verify` says what else is") from error
         except OSError as error:
+            if "HeadObject" in str(error):
+                self._head(key)  # pyarrow's has no words either; this one finds them
             raise self.read_problem(error, key) or error from error
 
     def read_problem(self, error: Exception, key: str) -> StateError | None:

@@ -100,6 +100,15 @@ def test_denied(lists: Lists, proxy: Proxy, key: str) -> None:
     assert "deploy/aws/ has a policy" in text
 
 
+@pytest.mark.parametrize("key", ["a.csv", "d/"])
+def test_expired(lists: Lists, proxy: Proxy, key: str) -> None:
+    proxy.choose = lambda seen: Trouble.EXPIRED
+    assert lists.error(key, url=proxy.url) == (
+        f"can't look at {lists.uri(key)}: ExpiredToken: The provided token has expired; "
+        "the credentials have expired: log in again"
+    )
+
+
 @pytest.mark.parametrize("options", [{}, {"query": "FROM source"}], ids=["rows", "query"])
 @pytest.mark.parametrize("key", ["a.csv", "a.parquet"])
 def test_denied_to_read_what_can_be_listed(lists: Lists, proxy: Proxy, key: str, options: dict[str, str]) -> None:

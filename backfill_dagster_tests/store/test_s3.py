@@ -166,6 +166,36 @@ def test_what_a_person_is_told(moto: str, bucket: str, store: S3Store) -> None:
         store.get("a")
 
 
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (Trouble.EXPIRED, "ExpiredToken: The provided token has expired; the credentials have expired: log in again"),
+        (Trouble.WRONG_SIGNATURE, r"SignatureDoesNotMatch: .*; the secret key is not that of the access key: see AWS_"),
+        (Trouble.DENIED, "AccessDenied: User is not authorized to perform this; deploy/aws/ has a policy"),
+    ],
+)
+def test_the_words_for_what_a_head_cant_say(behind: S3Store, proxy: Proxy, trouble: Trouble, said: str) -> None:
+    """Its answer has no body: 400 or 403 is all that it says."""
+    proxy.choose = lambda seen: trouble
+    with pytest.raises(AwsError, match=rf"can't look at s3://.*/data/a: {said}"):
+        behind.exists("a")
+    with pytest.raises(AwsError, match=rf"can't look at s3://.*/data/a: {said}"):
+        behind.open_input("a")
+
+
+def test_a_head_that_is_refused_where_a_listing_is_not(behind: S3Store, proxy: Proxy) -> None:
+    proxy.choose = lambda seen: Trouble.DENIED if seen.method == "HEAD" else None
+    with pytest.raises(AwsError, match=r"can't look at s3://.*/data/a: 403: Forbidden; deploy/aws/ has a policy"):
+        behind.exists("a")
+    asked = [(seen.query["prefix"], seen.query["max-keys"]) for seen in proxy.seen if seen.method == "GET"]
+    assert asked == [("data/a", "1")]
+
+
+def test_what_is_not_there_is_asked_for_once(behind: S3Store, proxy: Proxy) -> None:
+    assert behind.exists("a") is False
+    assert [seen.method for seen in proxy.seen] == ["HEAD"]
+
+
 def test_no_credentials(moto: str, monkeypatch: pytest.MonkeyPatch, bucket: str) -> None:
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     store = S3Store(bucket, "x", AwsPlace("eu-north-1", moto))
