@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import os
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 AwsService = Literal["s3", "dynamodb"]
 
@@ -42,7 +45,8 @@ def aws_client(service: AwsService, place: AwsPlace) -> Any:
     """The process's client of a service in a place; for any thread. Asks no server yet.
 
     Raises:
-        botocore.exceptions.BotoCoreError: no region, a profile that isn't there (`aws_errors` says it in one line).
+        botocore.exceptions.BotoCoreError: no region, a profile that isn't there, an endpoint that is no address
+            (`aws_errors` says it in one line).
     """
     with _making:  # making a client isn't safe in several threads at once, using it is
         return _client(service, place, frozenset(one for one in os.environ.items() if one[0].startswith("AWS_")))
@@ -64,9 +68,12 @@ def _client(service: AwsService, place: AwsPlace, environ: frozenset[tuple[str, 
     session = boto3.session.Session()
 
     def make(**more: Any) -> Any:
-        return session.client(
-            service, region_name=place.region, endpoint_url=place.endpoint_url, config=Config(**options, **more)
-        )
+        with _endpoint_named(service, place):
+            made = session.client(
+                service, region_name=place.region, endpoint_url=place.endpoint_url, config=Config(**options, **more)
+            )
+            _check_endpoint(service, made.meta.endpoint_url)
+            return made
 
     client = make()
     if service == "s3" and "amazonaws.com" not in client.meta.endpoint_url:
@@ -74,3 +81,33 @@ def _client(service: AwsService, place: AwsPlace, environ: frozenset[tuple[str, 
         client.close()
         return make(s3={"addressing_style": "path"})
     return client
+
+
+@contextmanager
+def _endpoint_named(service: AwsService, place: AwsPlace) -> Iterator[None]:
+    """A ValueError in the block, by which boto3 refuses an endpoint, becomes one that says where it is set."""
+    from botocore.exceptions import BotoCoreError, InvalidEndpointConfigurationError
+
+    try:
+        yield
+    except BotoCoreError:
+        raise  # some of them are ValueErrors too
+    except ValueError as error:
+        of_service = f"AWS_ENDPOINT_URL_{service.upper()}"
+        in_environ = (name for name in (of_service, "AWS_ENDPOINT_URL") if os.environ.get(name))
+        where = "endpoint_url" if place.endpoint_url else next(in_environ, "endpoint_url of the AWS profile")
+        kind = "without a path" if service == "s3" else "of a service"
+        raise InvalidEndpointConfigurationError(msg=f"{where} is no http:// or https:// URL {kind}") from error
+
+
+def _check_endpoint(service: AwsService, url: str) -> None:
+    """Refuse what boto3 takes all the same. A path would get lost on the way to pyarrow's client.
+
+    Raises:
+        ValueError: it is no address, or has a path.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or parts.port == 0:  # no port at all is a ValueError by itself
+        raise ValueError(url)
+    if service == "s3" and parts.path.strip("/"):
+        raise ValueError(url)

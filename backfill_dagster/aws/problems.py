@@ -49,15 +49,24 @@ _REMEDIES = {
 
 _CONNECTION_ERRORS = ("EndpointConnectionError", "ConnectTimeoutError", "ReadTimeoutError", "ConnectionClosedError")
 
-_NEVER_SENT = frozenset({"NoCredentialsError", "PartialCredentialsError", "NoRegionError", "ProfileNotFound"})
+_NEVER_SENT = frozenset(
+    {
+        "NoCredentialsError",
+        "PartialCredentialsError",
+        "NoRegionError",
+        "ProfileNotFound",
+        "InvalidEndpointConfigurationError",
+    }
+)
 """Known before the first try. Credentials that can't be renewed (CredentialRetrievalError) can end a later one."""
 
 _BY_TYPE: Mapping[str, str] = {
     "NoCredentialsError": _CREDENTIALS,
     "PartialCredentialsError": _CREDENTIALS,
     "CredentialRetrievalError": _CREDENTIALS,
-    "NoRegionError": "set its region in the config, or AWS_REGION",
+    "NoRegionError": "set its region in the config, or AWS_DEFAULT_REGION",
     "ProfileNotFound": "correct AWS_PROFILE",
+    "InvalidEndpointConfigurationError": "correct it, or take it away to go to AWS itself",
     **dict.fromkeys(
         _CONNECTION_ERRORS, "see that the endpoint is right and can be reached from here, then start again"
     ),

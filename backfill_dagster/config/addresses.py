@@ -14,12 +14,18 @@ _BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
 
 @dataclass(frozen=True)
 class Url(Kind):
-    """An http or https origin, perhaps with a path; the slash at the end is dropped."""
+    """An http or https origin, perhaps with a path; the slash at the end is dropped.
+
+    Attributes:
+        may_have_path: whether a path is accepted.
+    """
+
+    may_have_path: bool = True
 
     @property
     def accepts(self) -> str:
         """What is accepted."""
-        return "an http:// or https:// URL without user, query and fragment"
+        return f"an http:// or https:// URL without {'' if self.may_have_path else 'path, '}user, query and fragment"
 
     def read(self, value: object) -> str:
         """The URL without the slash at its end."""
@@ -28,6 +34,8 @@ class Url(Kind):
         if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s@?#\\]", text):
             raise ValueError
         if parts.port == 0:  # reading .port raises ValueError by itself when it is no port at all
+            raise ValueError
+        if parts.path.strip("/") and not self.may_have_path:
             raise ValueError
         return text.rstrip("/")
 

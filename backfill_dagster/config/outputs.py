@@ -79,7 +79,7 @@ class State(Block):
     region: Region | None = Field(
         default=None, description="AWS region of a state on S3. Null: from the AWS environment.", examples=["us-west-2"]
     )
-    endpoint_url: Annotated[str, Url()] | None = Field(
+    endpoint_url: Annotated[str, Url(may_have_path=False)] | None = Field(
         default=None,
         description="Address of another S3 service for a state on S3. Null: from the AWS environment.",
         examples=["http://127.0.0.1:5001"],

@@ -99,7 +99,7 @@ class _S3Keys(Block):
     region: Region | None = Field(
         default=None, description="AWS region. Null: from the AWS environment.", examples=["us-west-2"]
     )
-    endpoint_url: Annotated[str, Url()] | None = Field(
+    endpoint_url: Annotated[str, Url(may_have_path=False)] | None = Field(
         default=None,
         description="Address of another S3 service. Null: from the AWS environment.",
         examples=["http://127.0.0.1:5001"],

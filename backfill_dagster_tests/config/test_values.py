@@ -121,6 +121,17 @@ def test_urls_that_are_refused(url: object) -> None:
     assert problem.endswith("accepted: an http:// or https:// URL without user, query and fragment")
 
 
+def test_an_endpoint_of_s3_has_no_path() -> None:
+    """A path would get lost on the way to pyarrow's client."""
+    for good in ("http://127.0.0.1:9000", "http://127.0.0.1:9000/"):
+        assert build(state={"endpoint_url": good}).state.endpoint_url == good.rstrip("/")
+    (problem,) = problems_of(state={"endpoint_url": "http://127.0.0.1:9000/s3"})
+    assert problem.endswith("accepted: an http:// or https:// URL without path, user, query and fragment, or null")
+    (problem,) = problems_of(source={"type": "s3", "path": "s3://bucket/x", "endpoint_url": "http://127.0.0.1/s3"})
+    assert problem.endswith("accepted: an http:// or https:// URL without path, user, query and fragment, or null")
+    assert problems_of(storage={"type": "dynamodb", "endpoint_url": "http://127.0.0.1:8100/db"}) == []
+
+
 @pytest.mark.parametrize("name", ["a", "study_users", "a" + "0" * 62])
 def test_names(name: str) -> None:
     assert build(name=name).name == name

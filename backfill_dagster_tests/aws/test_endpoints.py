@@ -1,0 +1,78 @@
+"""An endpoint in the AWS environment that is no address: one line that names the variable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backfill_dagster.aws import AwsError, AwsPlace, AwsService, aws_client, aws_errors
+from backfill_dagster_tests.cli.conftest import Command, backfill  # noqa: F401 - a fixture
+from backfill_dagster_tests.road import write_config
+
+pytestmark = pytest.mark.usefixtures("aws_environ")
+
+REMEDY = "correct it, or take it away to go to AWS itself"
+
+
+def refusal(service: AwsService, place: AwsPlace) -> AwsError:
+    with pytest.raises(AwsError) as caught, aws_errors("open it"):
+        aws_client(service, place)
+    return caught.value
+
+
+@pytest.mark.parametrize("value", ["nonsense", "host:9000", "ftp://host", "http://", "http://host:x", "http://host/s3"])
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"])
+def test_of_s3(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    refused = refusal("s3", AwsPlace())
+    assert str(refused) == (
+        f"can't open it: Invalid endpoint configuration: {name} is no http:// or https:// URL without a path; {REMEDY}"
+    )
+    assert refused.may_have_happened is False
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"])
+def test_of_dynamodb(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "nonsense")
+    assert f"{name} is no http:// or https:// URL" in str(refusal("dynamodb", AwsPlace()))
+
+
+def test_the_configs_own_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    made = aws_client("s3", AwsPlace("us-east-1", "http://127.0.0.1:9000"))
+    assert made.meta.endpoint_url == "http://127.0.0.1:9000"
+    assert ": endpoint_url is no " in str(refusal("s3", AwsPlace("us-east-1", "nonsense")))
+
+
+@pytest.mark.parametrize("region", ["not a region", "-x"])
+def test_what_boto3_says_of_a_region_stays(region: str) -> None:
+    assert "region" in str(refusal("s3", AwsPlace(region)))
+
+
+@pytest.mark.parametrize(
+    ("blocks", "name"),
+    [
+        ({"state": {"path": "s3://bucket/data"}}, "AWS_ENDPOINT_URL_S3"),
+        ({"storage": {"type": "dynamodb", "table_name": "results"}}, "AWS_ENDPOINT_URL_DYNAMODB"),
+        ({"source": {"type": "s3", "path": "s3://bucket/a.csv"}}, "AWS_ENDPOINT_URL_S3"),
+    ],
+    ids=["state", "ledger", "list"],
+)
+def test_commands(
+    folder: Path,
+    backfill: Command,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    blocks: dict[str, Any],
+    name: str,
+) -> None:
+    storage = {"storage": {"path": str(folder / "ledger.sqlite")}} if "state" in blocks else {}
+    config = write_config(folder, "http://127.0.0.1:9", ["did:plc:a"], **blocks, **storage)
+    monkeypatch.setenv(name, "nonsense")
+    for command in ("plan", "run", "status", "verify"):
+        ran = backfill(command, config)
+        if "source" in blocks and command != "plan":
+            continue
+        assert (ran.code, ran.out, ran.err.count("\n")) == (2 if "source" in blocks else 1, "", 1), ran
+        assert f"{name} is no http:// or https:// URL" in ran.err
