@@ -37,6 +37,11 @@ class ObjectStore(Protocol):
         """The root as people write it: a folder's path, or `s3://bucket/prefix`."""
         ...
 
+    @property
+    def identity(self) -> str:
+        """What tells this root from every other one: its `uri`, and the service where that can be another one."""
+        ...
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Create an object that nobody may ever replace; of many callers exactly one gets True.
 

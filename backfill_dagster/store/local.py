@@ -47,6 +47,11 @@ class LocalStore:
         """The folder's path."""
         return str(self._root)
 
+    @property
+    def identity(self) -> str:
+        """The folder."""
+        return self.uri
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Temporary file, fsync, link, fsync of the folder; False when the key is taken."""
         target = self._at(key)

@@ -68,6 +68,12 @@ class S3Store:
         """`s3://bucket/prefix`."""
         return f"s3://{self._bucket}/{self._root}".rstrip("/")
 
+    @property
+    def identity(self) -> str:
+        """Endpoint and URI: one bucket's name can be two buckets, at two services."""
+        with self._saying("look at", ""):
+            return f"{self._client.meta.endpoint_url} {self.uri}"
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """One PUT with `If-None-Match: *`; False when the key is taken, perhaps by an earlier try of one's own."""
         at = self._at(key)

@@ -48,6 +48,10 @@ class Trouble(StrEnum):
 
     CONFLICT = "conflict"
     """S3's 409 to a conditional write, when another one on that key is under way: no client tries again."""
+    UNKNOWN_HEADER = "unknown_header"
+    """501 of a server that knows no conditions, for whoever asks for it."""
+    BAD_HEADER = "bad_header"
+    """400 of another such server, which names the header."""
     EXPIRED = "expired"
     """S3's 400 to whoever's credentials have expired, for whoever asks for it: no client tries again."""
 
@@ -56,6 +60,8 @@ _OF_S3 = {
     Trouble.DENIED: (403, "AccessDenied", "User is not authorized to perform this."),
     Trouble.WRONG_SIGNATURE: (403, "SignatureDoesNotMatch", "The request signature we calculated does not match."),
     Trouble.CONFLICT: (409, "ConditionalRequestConflict", "A conflicting conditional operation is in progress."),
+    Trouble.UNKNOWN_HEADER: (501, "NotImplemented", "A header you provided implies functionality not implemented."),
+    Trouble.BAD_HEADER: (400, "InvalidArgument", "Unsupported header If-None-Match for this request."),
     Trouble.EXPIRED: (400, "ExpiredToken", "The provided token has expired."),
 }
 

@@ -12,8 +12,9 @@ from backfill_dagster.aws import AwsError, AwsPlace, aws_client
 from backfill_dagster.aws.arrow import ArrowS3
 from backfill_dagster.errors import ObjectMissingError, StateError
 from backfill_dagster.store import check_put_if_absent
+from backfill_dagster.store.probe import check_once
 from backfill_dagster.store.s3 import S3Store
-from backfill_dagster_tests.aws.proxy import PASSING, Proxy, Trouble, mixed, proxied
+from backfill_dagster_tests.aws.proxy import PASSING, Proxy, Seen, Trouble, mixed, proxied
 from backfill_dagster_tests.store.contract import StoreContract
 
 MIB = 1024 * 1024
@@ -131,6 +132,38 @@ def test_a_store_that_ignores_conditions_is_refused(behind: S3Store, proxy: Prox
     proxy.strip_headers = frozenset({"if-none-match"})
     with pytest.raises(StateError, match=r"s3://bucket-\w+/data ignores put-if-absent \(an object was created twice\)"):
         check_put_if_absent(behind)
+
+
+@pytest.mark.parametrize("trouble", [Trouble.UNKNOWN_HEADER, Trouble.BAD_HEADER])
+@pytest.mark.parametrize("number", [1, 2], ids=["at once", "where something is there"])
+def test_a_store_that_refuses_conditions(behind: S3Store, proxy: Proxy, trouble: Trouble, number: int) -> None:
+    puts: list[Seen] = []
+
+    def choose(seen: Seen) -> Trouble | None:
+        puts.extend([seen] if seen.method == "PUT" else [])
+        return trouble if seen.method == "PUT" and len(puts) == number else None
+
+    proxy.choose = choose
+    with pytest.raises(
+        StateError, match=r"s3://bucket-\w+/data knows no put-if-absent \((NotImplemented|InvalidArgument)\), so two"
+    ) as caught:
+        check_put_if_absent(behind)
+    assert str(caught.value).endswith("use a local folder, or an S3 server that honours If-None-Match")
+    proxy.choose = lambda seen: None
+    assert behind.list("") == []
+
+
+def test_another_service_is_another_store(behind: S3Store, proxy: Proxy, moto: str) -> None:
+    """The same bucket and prefix elsewhere is asked for itself."""
+    check_once(behind, lambda: "one")
+    asked = len(proxy.seen)
+    check_once(behind, lambda: "one")
+    assert len(proxy.seen) == asked, "asked once"
+    with proxied(moto) as other:
+        elsewhere = S3Store(behind._bucket, "data", AwsPlace("us-east-1", other.url))
+        assert (elsewhere.uri, elsewhere.identity) == (behind.uri, f"{other.url} {behind.uri}")
+        check_once(elsewhere, lambda: "two")
+        assert len(other.seen) == asked
 
 
 def test_a_body_that_ends_early_is_read_again(behind: S3Store, proxy: Proxy) -> None:
