@@ -64,6 +64,16 @@ def published_parts(store: ObjectStore) -> Iterator[ObjectInfo]:
         yield from store.list(f"{folder}/")
 
 
+def parts_of(store: ObjectStore, shard: str) -> list[ObjectInfo]:
+    """The published parts of one shard, live or not, of whatever record types there ever were. Raises StateError.
+
+    Record type by record type, as many as there are: all parts of all shards would be listed anew for each shard.
+    """
+    folders = (f"{_QUARANTINE}/", *store.folders(f"{_RECORDS}/"))
+    listed = (info for folder in folders for info in store.list(f"{folder}{shard}-"))
+    return [info for info in listed if (named := shard_and_epoch(info.key)) is not None and named[0] == shard]
+
+
 class _HashingFile(io.RawIOBase):
     """Passes on what is written, counting and hashing it. Closing it leaves the file below open, for the fsync.
 

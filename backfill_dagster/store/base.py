@@ -5,7 +5,7 @@ A key is a relative path with `/` (`log/example.com~0000/00000001.json`). What t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol, TypeAlias
@@ -68,6 +68,13 @@ class ObjectStore(Protocol):
 
     def list(self, prefix: str) -> Listing:
         """The objects whose key starts with `prefix`, by key; what is staged or temporary is left out."""
+        ...
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The prefixes one step below `prefix`, which ends in a slash, as they do, in order.
+
+        One without objects may be among them.
+        """
         ...
 
     def delete(self, key: str) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import stat
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -101,6 +101,17 @@ class LocalStore:
         base = self._root / folder if folder else self._root
         found = walk_files(base, f"{folder}/" if folder else "", hidden=() if folder else (STAGING, TEMPORARY))
         return sorted(info for info in found if info.key.startswith(prefix))
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """The folders in a folder; `.tmp/` and `staging/` are left out."""
+        folder = self._root / check_prefix(prefix)
+        try:
+            names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise disk_problem(error, "list", folder) from error
+        return sorted(f"{prefix}{name}/" for name in names if prefix or name not in (STAGING, TEMPORARY))
 
     def delete(self, key: str) -> None:
         """Delete the file, flush its folder; a missing one is fine."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
@@ -133,6 +133,20 @@ class S3Store:
                     with suppress(ValueError):
                         check_key(info.key)
                         found.append(info)
+        return sorted(found)
+
+    def folders(self, prefix: str) -> Sequence[str]:
+        """What a listing cuts at the next slash."""
+        within = self._root + check_prefix(prefix)
+        found = []
+        with self._saying("list", prefix):
+            pages = self._client.get_paginator("list_objects_v2").paginate(
+                Bucket=self._bucket, Prefix=within, Delimiter="/"
+            )
+            for page in pages:
+                for entry in page.get("CommonPrefixes", []):
+                    with suppress(ValueError):
+                        found.append(check_prefix(entry["Prefix"].removeprefix(self._root)))
         return sorted(found)
 
     def delete(self, key: str) -> None:

@@ -6,13 +6,13 @@ in its own recovery must not touch newer files (`docs/architecture.md`, the shar
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from backfill_dagster.errors import StateError
 from backfill_dagster.ledger import Ledger, items_behind
 from backfill_dagster.records.fold import Fold
-from backfill_dagster.records.part_file import part_name, published_parts, shard_and_epoch
-from backfill_dagster.store import ObjectStore
+from backfill_dagster.records.part_file import part_name, parts_of, shard_and_epoch
+from backfill_dagster.store import ObjectInfo, ObjectStore
 
 LEDGER_CHUNK = 500
 
@@ -24,9 +24,11 @@ def recover(store: ObjectStore, ledger: Ledger, fold: Fold, *, backfill: str, sh
         StateError: a live part is neither published nor staged, or the disk refuses.
     """
     publish_live_parts(store, fold, shard)
+    published = parts_of(store, shard)
+    # Before the sweep: where a new part is lost, the old ones are all there is.
+    check_parts(store, fold, shard, published)
     mend_ledger(ledger, fold, backfill=backfill, shard=shard)
-    sweep(store, fold, shard)
-    check_parts(store, fold, shard)
+    sweep(store, fold, shard, published)
 
 
 def publish_live_parts(store: ObjectStore, fold: Fold, shard: str) -> int:
@@ -36,13 +38,22 @@ def publish_live_parts(store: ObjectStore, fold: Fold, shard: str) -> int:
     return len(waiting)
 
 
-def check_parts(store: ObjectStore, fold: Fold, shard: str) -> None:
+def check_parts(store: ObjectStore, fold: Fold, shard: str, published: Iterable[ObjectInfo]) -> None:
     """Refuse to go on where rows are lost: a run that fetches around the hole would call the shard complete.
+
+    Args:
+        store: where the parts are; it is asked only for those that the listing doesn't have as they should be.
+        fold: the shard's log.
+        shard: partition key.
+        published: the shard's parts, as of `parts_of`.
 
     Raises:
         StateError: a live part is missing or has another size than the log says.
     """
+    listed = {info.key: info.size for info in published}
     for path, live in fold.parts.items():
+        if listed.get(path) == live.part.bytes:
+            continue
         if (size := store.size(path)) != live.part.bytes:
             found = "is missing" if size is None else f"has {size} bytes instead of {live.part.bytes}"
             raise StateError(
@@ -65,15 +76,17 @@ def mend_ledger(ledger: Ledger, fold: Fold, *, backfill: str, shard: str) -> Non
         ledger.put(stale[start : start + LEDGER_CHUNK])
 
 
-def sweep(store: ObjectStore, fold: Fold, shard: str) -> int:
-    """Delete the shard's files that no entry made live and that an older epoch wrote; returns how many there were."""
+def sweep(store: ObjectStore, fold: Fold, shard: str, published: Iterable[ObjectInfo]) -> int:
+    """Delete the shard's files that no entry made live and that an older epoch wrote; returns how many there were.
+
+    Args: as of `check_parts`.
+    """
     # By their names, which are never used twice: where folders differ only by case, listings can't be trusted.
     live = {part_name(path) for path in fold.parts}
     staged = [info.key for info in store.staged() if _is_dead(info.key, live, fold.epoch, shard)]
     for key in staged:
         store.discard_staged(key)
-    listed = [info.key for info in published_parts(store)]
-    dead = [key for key in listed if _is_dead(key, live, fold.epoch, shard)]
+    dead = [info.key for info in published if _is_dead(info.key, live, fold.epoch, shard)]
     for key in dead:
         store.delete(key)
     return len(staged) + len(dead)
@@ -81,8 +94,8 @@ def sweep(store: ObjectStore, fold: Fold, shard: str) -> int:
 
 def newest_epoch(store: ObjectStore, shard: str) -> int:
     """The highest epoch in the names of a shard's parts, 0 without any: a log may have lost entries of it."""
-    named = (shard_and_epoch(info.key) for info in published_parts(store))
-    return max((one[1] for one in named if one is not None and one[0] == shard), default=0)
+    named = (shard_and_epoch(info.key) for info in parts_of(store, shard))
+    return max((one[1] for one in named if one is not None), default=0)
 
 
 def _is_of(key: str, shard: str) -> bool:

@@ -20,6 +20,7 @@ from backfill_dagster.records.audit import RowsFound, lost_parts, rows_found
 from backfill_dagster.records.entry import outcome_bytes
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.log import ShardLog
+from backfill_dagster.records.part_file import parts_of
 from backfill_dagster.records.rewrite import PARTS_PER_ENTRY
 from backfill_dagster.standing import logged_shards
 from backfill_dagster.state import BackfillState
@@ -109,7 +110,8 @@ async def repair_backfill(state: BackfillState, plan: Plan, scope: str, *, run_i
 
     def recover_files(store: ObjectStore, ledger: Ledger, fold: Fold, *, backfill: str, shard: str) -> None:
         """As `recover`, but lost parts are what a repair is for, and the ledger comes last."""
-        found[shard].files = publish_live_parts(store, fold, shard) + sweep(store, fold, shard)
+        found[shard].files = publish_live_parts(store, fold, shard)
+        found[shard].files += sweep(store, fold, shard, parts_of(store, shard))
 
     def work(writer: ShardWriter, planned: Sequence[PlannedDid]) -> Mended:
         return mend(writer, planned, found[writer.shard])

@@ -41,8 +41,12 @@ def seal(world: World, me: Writer, rules: Rules) -> Iterator[Step]:
 
 
 def publish_live_parts(world: World, me: Writer, rules: Rules) -> Iterator[Step]:
-    """Finish what a predecessor had committed: its parts, one by one."""
-    live = by_name(world.staging & fold(me.seen).parts.keys())
+    """Finish what a predecessor had committed: its parts, one by one; then look for lost parts."""
+    parts = fold(me.seen).parts.keys()
+    live = by_name(world.staging & parts)
+    if not live and not parts <= world.records:
+        yield Step(Action.PART_IS_MISSING, me.epoch, world.then(me, me.off()))
+        return
     if not live:
         yield Step(Action.RECOVER_DONE, me.epoch, world.then(me, me._replace(at=At.MENDING)))
         return
@@ -57,7 +61,7 @@ def mend_ledger(world: World, me: Writer, rules: Rules) -> Iterator[Step]:
 
 
 def sweep(world: World, me: Writer, rules: Rules) -> Iterator[Step]:
-    """Delete files that aren't live and that an older epoch wrote, staged ones first; then look for lost parts."""
+    """Delete files that aren't live and that an older epoch wrote, staged ones first."""
     live = fold(me.seen).parts.keys()
     for folder in ("staging", "records"):
         files: frozenset[Part] = getattr(world, folder)
@@ -65,9 +69,6 @@ def sweep(world: World, me: Writer, rules: Rules) -> Iterator[Step]:
         if dead:
             yield Step(Action.SWEEP, me.epoch, world.then(me, me, **{folder: files - {dead[0]}}))
             return
-    if not live <= world.records:
-        yield Step(Action.PART_IS_MISSING, me.epoch, world.then(me, me.off()))
-        return
     following = At.WORKING if rules.seal_before_recovery else At.SEALING
     yield Step(Action.SWEEP_DONE, me.epoch, world.then(me, me._replace(at=following)))
 

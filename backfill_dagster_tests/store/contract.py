@@ -59,6 +59,17 @@ class StoreContract:
         assert [info.key for info in store.list("b/1")] == ["b/10"]
         assert store.list("nothing/here/") == []
 
+    def test_folders_are_one_step_below(self, store: ObjectStore) -> None:
+        for key in ("b/2", "b-a/1", "a", "b/c/d", "b/c/e/f", "b/x y/1"):
+            store.put(key, b"")
+        if self.stages_apart:
+            with store.stage("c/staged") as file:
+                file.write(b"x")
+        assert list(store.folders("")) == ["b-a/", "b/"]
+        assert list(store.folders("b/")) == ["b/c/", "b/x y/"]
+        assert list(store.folders("b/c/e/")) == []
+        assert list(store.folders("nothing/")) == []
+
     def test_delete_is_repeatable(self, store: ObjectStore) -> None:
         store.put("a/b", b"1")
         store.delete("a/b")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -231,6 +232,30 @@ async def test_what_an_older_epoch_left_is_swept_and_what_a_newer_one_has_is_not
         assert not any(state.store.exists(key) for key in published)
         assert state.store.exists(stays)
         assert len(verify_backfill(state)) == len(kept) + 1
+
+
+async def test_where_a_new_part_is_lost_the_old_ones_are_not_swept(folder: Path, network: LocalNetwork) -> None:
+    """A rewrite whose entry stands: until its parts are there, those that it replaced are all there is."""
+    with state_of(folder, network) as state:
+        await run_all(state)
+        shard, before = only_shard(state), fold_of(state)
+        log = state.log(shard)
+        path, lost = next(iter(before.parts.items()))
+        part = replace(lost.part, path=path.replace("-00000002-", "-00000009-"))
+        sealed = log.seal(before, epoch=before.epoch + 1, run_id="rewrite")
+        said = {"run_id": "rewrite", "scope": "", "refresh": 0, "adds": [part], "removes": [path]}
+        log.append(sealed, epoch=sealed.epoch, **said)
+        items = {did: item_of(state, did) for did in network.dids}
+        for _ in range(2):
+            fold = log.read()
+            fold = log.seal(fold, epoch=fold.epoch + 1, run_id="next")
+            with pytest.raises(StateError, match=r"00000009-.*parquet is missing; bring it back from a backup"):
+                recover(state.store, state.ledger, fold, backfill="study", shard=shard)
+            assert state.store.exists(path), "dead, of an older epoch, and still there"
+        assert {did: item_of(state, did) for did in network.dids} == items
+        state.store.put(part.path, state.store.get(path))
+        recover(state.store, state.ledger, log.read(), backfill="study", shard=shard)
+        assert not state.store.exists(path)
 
 
 async def test_a_live_part_that_waits_in_staging_is_published(folder: Path, network: LocalNetwork) -> None:
