@@ -1,10 +1,11 @@
 """AWS clients by its ordinary configuration, and what their errors mean for a person."""
 
-from backfill_dagster.aws.clients import AwsPlace, AwsService, aws_client
+from backfill_dagster.aws.clients import AwsBounds, AwsPlace, AwsService, aws_client
 from backfill_dagster.aws.head import head_object
 from backfill_dagster.aws.problems import AwsError, arrow_problem_text, aws_errors, error_code, problem_text
 
 __all__ = [
+    "AwsBounds",
     "AwsError",
     "AwsPlace",
     "AwsService",

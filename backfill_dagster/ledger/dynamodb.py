@@ -50,7 +50,7 @@ class DynamodbLedger:
         self._requests = Requests(table)
         self._marks = DynamodbMarks(self._requests, backfill)
         self._binding = DynamodbBinding(self._requests, backfill)
-        self._leases = DynamodbLeaseTable(self._requests, f"{backfill}#leases")
+        self._leases = DynamodbLeaseTable(table, f"{backfill}#leases")
 
     @property
     def leases(self) -> DynamodbLeaseTable:

@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeAlias, TypeVar
 
-from backfill_dagster.aws import AwsError, aws_errors
+from backfill_dagster.aws import AwsBounds, AwsError, aws_errors
 from backfill_dagster.errors import StateError
+from backfill_dagster.ledger.dynamodb_patience import Patience
 from backfill_dagster.ledger.dynamodb_table import PARTITION_KEY, SORT_KEY, DynamodbTable
 
 WireItem: TypeAlias = dict[str, Any]
@@ -53,8 +54,29 @@ _PASSING = frozenset(
 class Requests:
     """What the parts of a ledger ask of its table."""
 
-    def __init__(self, table: DynamodbTable) -> None:
+    def __init__(
+        self, table: DynamodbTable, *, bounds: AwsBounds | None = None, patience: Patience | None = None
+    ) -> None:
+        """Asks no server.
+
+        Args:
+            table: what is asked.
+            bounds: of a client of one's own; None: the table's client.
+            patience: one's own; None: the table's.
+        """
         self.table = table
+        self.patience = patience or table.patience
+        self._bounds = bounds
+        self._own_client: Any = None
+
+    @property
+    def client(self) -> Any:
+        """boto3's client. AwsError as the table's."""
+        if self._bounds is None:
+            return self.table.client
+        if self._own_client is None:
+            self._own_client = self.table.client_within(self._bounds)
+        return self._own_client
 
     def ask(self, doing: str, operation: str, **parameters: Any) -> dict[str, Any]:
         """One request on the table.
@@ -64,8 +86,8 @@ class Requests:
             operation: the client's method.
             parameters: all but the table's name.
         """
-        call = getattr(self.table.client, operation)
-        trying = self.table.patience.trying()
+        call = getattr(self.client, operation)
+        trying = self.patience.trying()
         while True:
             try:
                 with aws_errors(f"{doing} the {self.table}"):
@@ -150,8 +172,8 @@ class Requests:
     ) -> Iterator[dict[str, Any]]:
         """The answers to a batch and to what each leaves, until nothing is left."""
         table, left = self.table, asked
-        call = getattr(table.client, operation)
-        trying = table.patience.trying()
+        call = getattr(self.client, operation)
+        trying = self.patience.trying()
         while left:
             try:
                 with aws_errors(f"{doing} the {table}"):

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from backfill_dagster.aws import AwsError, AwsPlace, aws_client, aws_errors
+from backfill_dagster.aws import AwsBounds, AwsError, AwsPlace, aws_client, aws_errors
 from backfill_dagster.errors import StateError
 from backfill_dagster.ledger.dynamodb_patience import Patience
 
@@ -46,6 +46,7 @@ class DynamodbTable:
         create: bool = False,
         read_only: bool = False,
         patience: Patience | None = None,
+        bounds: AwsBounds | None = None,
     ) -> None:
         """Asks no server.
 
@@ -55,12 +56,14 @@ class DynamodbTable:
             create: the first write creates the table where there is none; reading finds nothing until then.
             read_only: never write.
             patience: see `patience`.
+            bounds: of its client.
         """
         self.name = name
         self.patience = patience or Patience()
         self._place = place
         self._may_create = create
         self._read_only = read_only
+        self._bounds = bounds
         self._client: Any = None
         self._is_verified = False
         self._lock = threading.RLock()
@@ -69,9 +72,13 @@ class DynamodbTable:
     def client(self) -> Any:
         """boto3's client. AwsError when there is no region, or a profile that isn't there."""
         if self._client is None:
-            with aws_errors(f"open the DynamoDB table {self.name}"):
-                self._client = aws_client("dynamodb", self._place)
+            self._client = self.client_within(self._bounds)
         return self._client
+
+    def client_within(self, bounds: AwsBounds | None) -> Any:
+        """Another client of the same service, for requests that have bounds of their own. AwsError as `client`."""
+        with aws_errors(f"open the DynamoDB table {self.name}"):
+            return aws_client("dynamodb", self._place, bounds)
 
     def __str__(self) -> str:
         return f"DynamoDB table {self.name} at {self.client.meta.endpoint_url} ({self.client.meta.region_name})"

@@ -1,7 +1,7 @@
 """Taking, keeping and losing a lease: a record whose counter beats from a thread of its own.
 
 Leases keep order and politeness; that nothing is lost or doubled rests on the shard log alone. The table that holds
-the records is behind `LeaseTable`.
+the records is behind `LeaseTable`; when one may be taken is in `lease_watch.py`.
 """
 
 from __future__ import annotations
@@ -14,15 +14,20 @@ from dataclasses import asdict, replace
 from types import TracebackType
 from typing import Protocol
 
-from backfill_dagster.errors import FencedError, LeaseHeldError, StateError
+from backfill_dagster.errors import FencedError, StateError
+from backfill_dagster.ledger.in_time import in_time
 from backfill_dagster.ledger.lease_record import LeaseRecord, LeaseTable
-from backfill_dagster.ledger.process_identity import ProcessIdentity, is_dead, own_identity
+from backfill_dagster.ledger.lease_watch import held_error, takeable
+from backfill_dagster.ledger.process_identity import ProcessIdentity, own_identity
 
 BEATS_PER_LEASE = 6
 """Heartbeats in `lease_seconds`: an owner loses its lease after several lost beats, never after one."""
 
-_LOOKS_PER_LEASE = 24
-"""How often a challenger looks in `lease_seconds`, so that it meets a living owner after a beat or so."""
+_HASTE = 4
+"""A beat that wasn't confirmed is tried again after that part of the interval."""
+
+_RELEASE_SECONDS = 3.0
+"""A run that has ended waits so long at most for its lease to be let go."""
 
 
 class Waiter(Protocol):
@@ -45,18 +50,21 @@ class Lease:
         table: LeaseTable,
         record: LeaseRecord,
         *,
+        beats: LeaseTable,
         confirmed_at: float,
         monotonic: Callable[[], float],
         stop: Waiter,
     ) -> None:
         self._table = table
+        self._beats = beats
         self._record = record
         self._confirmed_at = confirmed_at
         self._monotonic = monotonic
         self._stop = stop
         self._lost = ""
         self._released = False
-        self._lock = threading.Lock()  # around talks with the table; `check` never waits for one
+        self._beating = threading.Lock()  # neither `check` nor `release` ever waits for a beat
+        self._letting_go = threading.Lock()
         self._thread = threading.Thread(target=self._beat_on, name=f"lease {record.name}", daemon=True)
 
     @classmethod
@@ -101,7 +109,7 @@ class Lease:
             StateError: the table refuses.
         """
         own = identity or own_identity()
-        before = _takeable(
+        before = takeable(
             table, name, own=own, lease_seconds=lease_seconds, monotonic=monotonic, sleep=sleep, wait=wait
         )
         epoch = max((before.epoch if before else 0) + 1, at_least_epoch)
@@ -115,10 +123,12 @@ class Lease:
             lease_seconds=lease_seconds,
             **asdict(own),
         )
+        beats = table.hurried(lease_seconds / BEATS_PER_LEASE / 2)
         asked_at = monotonic()
         if not _set(table, before, record):
-            raise _held(name, table.read(name))
-        lease = cls(table, record, confirmed_at=asked_at, monotonic=monotonic, stop=stop or threading.Event())
+            raise held_error(name, table.read(name))
+        stop = stop or threading.Event()
+        lease = cls(table, record, beats=beats, confirmed_at=asked_at, monotonic=monotonic, stop=stop)
         lease._thread.start()
         return lease
 
@@ -150,20 +160,25 @@ class Lease:
                 "doesn't answer, then start again"
             )
 
-    def beat(self) -> None:
-        """One heartbeat: raise the counter if the lease is still one's own. The thread calls this."""
-        with self._lock:
+    def beat(self) -> bool:
+        """One heartbeat: raise the counter if the lease is still one's own. The thread calls this.
+
+        Returns:
+            False when the table didn't answer in time: `check` counts the silence, the next beat tries again.
+        """
+        with self._beating:
             if self._lost or self._released:
-                return
+                return True
             asked_at = self._monotonic()
             following = replace(self._record, beat=self._record.beat + 1)
             try:
                 found = following
-                if not self._table.compare_and_set(self.name, self._record, following):
-                    found = self._confirmed(self._table.read(self.name))
+                if not self._beats.compare_and_set(self.name, self._record, following):
+                    found = self._confirmed(self._beats.read(self.name))
             except StateError:
-                return  # not confirmed: `check` counts the silence, the next beat tries again
+                return False
             self._record, self._confirmed_at = found, asked_at
+            return True
 
     def _confirmed(self, found: LeaseRecord | None) -> LeaseRecord:
         """The record in the table when it is still one's own: an earlier beat's reply may have got lost."""
@@ -176,25 +191,30 @@ class Lease:
     def release(self) -> bool:
         """Stop the heartbeat and let the lease go, if it is still one's own. Calling it again does nothing.
 
+        Waits three seconds at most; letting go goes on in a thread then, while there is a process.
+
         Returns:
             Whether the table said so. If not, nothing is wrong: a successor sees the process dead or the beat still.
         """
         self._stop.set()
-        with self._lock:
-            if self._lost or self._released:
-                return False
-            self._released = True
-            try:
-                if _set(self._table, self._record, replace(self._record, released=True)):
-                    return True
-                found = self._table.read(self.name)  # one's own still, if the reply to a beat got lost
-                return (
-                    found is not None
-                    and found.token == self._record.token
-                    and _set(self._table, found, replace(found, released=True))
-                )
-            except StateError:
-                return False  # this is often called while another error is on its way, which matters more
+        if self._lost or not self._letting_go.acquire(blocking=False):
+            return False
+        self._released = True
+        try:
+            return bool(in_time(self._let_go, _RELEASE_SECONDS, name=f"release {self.name}"))
+        except StateError:
+            return False  # this is often called while another error is on its way, which matters more
+
+    def _let_go(self) -> bool:
+        """Whatever beat is still under way finds another record than it expects, or is found here."""
+        if _set(self._table, self._record, replace(self._record, released=True)):
+            return True
+        found = self._table.read(self.name)  # one's own still, if the reply to a beat got lost
+        return (
+            found is not None
+            and found.token == self._record.token
+            and _set(self._table, found, replace(found, released=True))
+        )
 
     def __enter__(self) -> Lease:
         return self
@@ -205,55 +225,11 @@ class Lease:
         self.release()
 
     def _beat_on(self) -> None:
-        interval_seconds = self._record.lease_seconds / BEATS_PER_LEASE
-        while not self._stop.wait(interval_seconds):
-            self.beat()
-
-
-def _takeable(
-    table: LeaseTable,
-    name: str,
-    *,
-    own: ProcessIdentity,
-    lease_seconds: float,
-    monotonic: Callable[[], float],
-    sleep: Callable[[float], object],
-    wait: bool,
-) -> LeaseRecord | None:
-    """The record as it may be replaced; waits until that is sure."""
-    first = record = table.read(name)
-    watched_seconds = 0.0
-    while record is not None and not record.released and not is_dead(_process_of(record), own):
-        patience_seconds = max(lease_seconds, record.lease_seconds)
-        if not wait or record != first:
-            raise _held(name, record)
-        left_seconds = patience_seconds - watched_seconds
-        if left_seconds <= 0:
-            break
-        look_seconds = min(left_seconds, patience_seconds / _LOOKS_PER_LEASE)
-        slept_at = monotonic()
-        sleep(look_seconds)
-        record = table.read(name)
-        # A look that took longer was a stall of one's own, or of the table: nobody has watched the owner meanwhile, and
-        # what stopped the challenger may have stopped the owner too.
-        watched_seconds += min(look_seconds, monotonic() - slept_at)
-    return record
+        interval_seconds = wait_seconds = self._record.lease_seconds / BEATS_PER_LEASE
+        while not self._stop.wait(wait_seconds):
+            wait_seconds = interval_seconds if self.beat() else interval_seconds / _HASTE
 
 
 def _set(table: LeaseTable, expected: LeaseRecord | None, new: LeaseRecord) -> bool:
     """Compare and set; a refusal that follows a lost reply of one's own success is a success."""
     return table.compare_and_set(new.name, expected, new) or table.read(new.name) == new
-
-
-def _process_of(record: LeaseRecord) -> ProcessIdentity:
-    return ProcessIdentity(
-        pid=record.pid,
-        boot_id=record.boot_id,
-        pid_namespace=record.pid_namespace,
-        pid_started=record.pid_started,
-    )
-
-
-def _held(name: str, record: LeaseRecord | None) -> LeaseHeldError:
-    owner = record.owner_text if record else "another run"
-    return LeaseHeldError(f"{name} is held by {owner}; wait for it to end, or stop it, and start again")

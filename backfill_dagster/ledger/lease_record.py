@@ -57,6 +57,13 @@ class LeaseTable(Protocol):
         """
         ...
 
+    def hurried(self, seconds: float) -> LeaseTable:
+        """The same records for calls that are of no use later: each gives up when a wait takes longer than that.
+
+        A storage on this machine, whose waits end by themselves, may give itself.
+        """
+        ...
+
     def holders(self) -> list[LeaseRecord]:
         """Every record that isn't released, by name; whether its holder still lives is another question."""
         ...

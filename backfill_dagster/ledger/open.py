@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from backfill_dagster.aws import AwsPlace
+from backfill_dagster.aws import AwsBounds, AwsPlace
 from backfill_dagster.config import BackfillConfig, DynamodbStorage
 from backfill_dagster.ledger.base import Ledger
 from backfill_dagster.ledger.dynamodb import DynamodbLedger
-from backfill_dagster.ledger.dynamodb_leases import HOSTS_PK, DynamodbLeaseTable
-from backfill_dagster.ledger.dynamodb_requests import Requests
+from backfill_dagster.ledger.dynamodb_leases import HOSTS_PK, LEASE_BOUNDS, DynamodbLeaseTable
 from backfill_dagster.ledger.dynamodb_table import DynamodbTable
 from backfill_dagster.ledger.lease_record import LeaseTable
 from backfill_dagster.ledger.sqlite import SqliteLedger
@@ -35,10 +34,12 @@ def open_ledger(config: BackfillConfig, *, read_only: bool = False) -> Ledger:
     return SqliteLedger(config.ledger_path, config.name, read_only=read_only)
 
 
-def dynamodb_table(storage: DynamodbStorage, *, read_only: bool = False) -> DynamodbTable:
-    """The table that `storage` names. Asks no server yet."""
+def dynamodb_table(
+    storage: DynamodbStorage, *, read_only: bool = False, bounds: AwsBounds | None = None
+) -> DynamodbTable:
+    """The table that `storage` names; `bounds` are its client's. Asks no server yet."""
     place = AwsPlace(storage.region, storage.endpoint_url)
-    return DynamodbTable(storage.table_name, place, create=storage.create_table, read_only=read_only)
+    return DynamodbTable(storage.table_name, place, create=storage.create_table, read_only=read_only, bounds=bounds)
 
 
 def lock_folder(environ: Mapping[str, str]) -> Path:
@@ -58,7 +59,7 @@ def host_lease_tables(config: BackfillConfig, environ: Mapping[str, str]) -> tup
     own = machine_lease_table(environ)
     if not isinstance(config.storage, DynamodbStorage):
         return (own,)
-    return own, DynamodbLeaseTable(Requests(dynamodb_table(config.storage)), HOSTS_PK)
+    return own, DynamodbLeaseTable(dynamodb_table(config.storage, bounds=LEASE_BOUNDS), HOSTS_PK)
 
 
 def machine_lease_table(environ: Mapping[str, str]) -> SqliteLeaseTable:

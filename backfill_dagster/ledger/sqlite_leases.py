@@ -40,6 +40,10 @@ class SqliteLeaseTable:
             connection.execute(_UPSERT, tuple(asdict(new).values()))
         return True
 
+    def hurried(self, seconds: float) -> SqliteLeaseTable:
+        """Itself: no request of one's own gets lost, and `BUSY_SECONDS` bound the wait for another writer."""
+        return self
+
     def holders(self) -> list[LeaseRecord]:
         """The records that aren't released, by name."""
         return [_record(row) for row in self._file.rows(_SELECT_HELD, (len(self._under), self._under))]

@@ -1,7 +1,7 @@
 """A proxy in front of an AWS-like server: passes requests on, notes them, and makes trouble as it is told.
 
 Trouble is what AWS and networks really do: throttling, internal errors, connections that break before or after the
-work was done, half of a batch left unprocessed, delay.
+work was done, half of a batch left unprocessed, delay, silence.
 """
 
 from __future__ import annotations
@@ -41,6 +41,8 @@ class Trouble(StrEnum):
     """Of a batch of writes or reads, half is done and the rest comes back as unprocessed; others pass."""
     DELAY = "delay"
     """It takes a moment longer."""
+    HANG = "hang"
+    """It is accepted, nothing is done, and no answer ever comes."""
     DENIED = "denied"
     """S3's 403, for whoever asks for it: no client tries again."""
     WRONG_SIGNATURE = "wrong_signature"
@@ -65,8 +67,8 @@ _OF_S3 = {
     Trouble.EXPIRED: (400, "ExpiredToken", "The provided token has expired."),
 }
 
-PASSING = tuple(one for one in Trouble if one not in (Trouble.LATE, *_OF_S3))
-"""What trying again gets over."""
+PASSING = tuple(one for one in Trouble if one not in (Trouble.LATE, Trouble.HANG, *_OF_S3))
+"""What trying again gets over, and soon."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,7 @@ class Proxy:
         self._loop = asyncio.get_running_loop()
         app = web.Application(client_max_size=_BODY_MAX)
         app.router.add_route("*", "/{any:.*}", self._handle)
+        self._ended = asyncio.Event()
         self._session = aiohttp.ClientSession(auto_decompress=False)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
@@ -130,6 +133,7 @@ class Proxy:
         ]
 
     async def stop(self) -> None:
+        self._ended.set()
         await self._session.close()
         await self._runner.cleanup()
 
@@ -144,7 +148,9 @@ class Proxy:
             self.troubled.append(trouble)
         if trouble is Trouble.LATE:
             self._late.append((request, data))
-        if trouble in (Trouble.RESET, Trouble.LATE):
+        if trouble is Trouble.HANG:
+            await self._ended.wait()
+        if trouble in (Trouble.RESET, Trouble.LATE, Trouble.HANG):
             return _broken(request)
         if trouble is Trouble.THROTTLED:
             return _throttled(bool(target))

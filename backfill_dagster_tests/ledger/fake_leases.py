@@ -23,6 +23,7 @@ class FakeTable:
     def __init__(self) -> None:
         self.records: dict[str, LeaseRecord] = {}
         self.mode = ""
+        self.hurry_seconds = 0.0
 
     def read(self, name: str) -> LeaseRecord | None:
         if self.mode == "fails":
@@ -38,6 +39,10 @@ class FakeTable:
         if self.mode == "fails late":
             raise StateError("the reply got lost on the way")
         return self.mode != "lost reply"
+
+    def hurried(self, seconds: float) -> FakeTable:
+        self.hurry_seconds = seconds
+        return self
 
     def close(self) -> None:
         self.records.clear()

@@ -43,6 +43,9 @@ class SilentTable:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._table, name)
 
+    def hurried(self, seconds: float) -> SilentTable:
+        return self
+
     def compare_and_set(self, name: str, expected: Any, new: Any) -> bool:
         if self.is_silent:
             raise StateError("the table does not answer")

@@ -17,12 +17,11 @@ from typing import Any
 
 import yaml
 
-from backfill_dagster.aws import AwsPlace, aws_client
+from backfill_dagster.aws import AwsBounds, AwsPlace, aws_client
 from backfill_dagster.config import BackfillConfig, DynamodbStorage, load_config
 from backfill_dagster.errors import FencedError, StateError
 from backfill_dagster.ledger import DynamodbLedger, LeaseTable, machine_lease_table
 from backfill_dagster.ledger.dynamodb_leases import HOSTS_PK, DynamodbLeaseTable
-from backfill_dagster.ledger.dynamodb_requests import Requests
 from backfill_dagster.ledger.dynamodb_table import DynamodbTable
 from backfill_dagster.records.part_file import part_key
 from backfill_dagster.store.s3 import S3Store
@@ -110,6 +109,17 @@ class FatedClient:
         return call
 
 
+class FatedTable(DynamodbTable):
+    """A table all of whose clients meet their fate, those of leases among them."""
+
+    def __init__(self, name: str, place: AwsPlace, fate: Fate, *, create: bool) -> None:
+        super().__init__(name, place, create=create)
+        self._fate = fate
+
+    def client_within(self, bounds: AwsBounds | None) -> Any:
+        return FatedClient(super().client_within(bounds), self._fate)
+
+
 def _kind(name: str, parameters: Mapping[str, Any]) -> str:
     """The request, told apart by what it is about where one method serves many ends."""
     if name == "put_item":
@@ -152,15 +162,13 @@ class CloudLife(Life):
             return DynamodbLedger(self._table(), config.name)
 
         def host_leases(config: BackfillConfig, environ: Mapping[str, str]) -> tuple[LeaseTable, ...]:
-            return machine_lease_table(environ), DynamodbLeaseTable(Requests(self._table()), HOSTS_PK)
+            return machine_lease_table(environ), DynamodbLeaseTable(self._table(), HOSTS_PK)
 
         return {"open_store": open_store, "open_ledger": open_ledger, "host_lease_tables": host_leases}
 
     def _table(self) -> DynamodbTable:
         place = AwsPlace(self.storage.region, self.storage.endpoint_url)
-        table = DynamodbTable(self.storage.table_name, place, create=self.storage.create_table)
-        table._client = FatedClient(aws_client("dynamodb", place), self.fate)
-        return table
+        return FatedTable(self.storage.table_name, place, self.fate, create=self.storage.create_table)
 
     def plant(self) -> None:
         """A large part on its way up, which no entry names."""

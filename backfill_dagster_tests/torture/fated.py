@@ -158,6 +158,9 @@ class FatedLeases:
         with self._fate.quiet:
             return self._table.compare_and_set(name, expected, new)
 
+    def hurried(self, seconds: float) -> FatedLeases:
+        return self
+
     def close(self) -> None:
         self._table.close()
 
