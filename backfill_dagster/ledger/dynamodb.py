@@ -70,7 +70,7 @@ class DynamodbLedger:
         self._table.for_writing()
         self._binding.note_items()
         if over is None:
-            self._requests.write([to_item(item) for item in _newest(items)])
+            self._requests.write(_newest(items), to_item)
         else:
             side_by_side(partial(self._put_over, over), items)
 
@@ -240,11 +240,11 @@ def _key(found: WireItem) -> Key:
     return found[PARTITION_KEY]["S"], found[SORT_KEY]["S"]
 
 
-def _newest(items: Iterable[LedgerItem]) -> Iterable[LedgerItem]:
+def _newest(items: Iterable[LedgerItem]) -> Sequence[LedgerItem]:
     """One item of each key, that of the highest seq; the first of several."""
     newest: dict[Key, LedgerItem] = {}
     for item in items:
         key = item_key(item)
         if key not in newest or newest[key].seq < item.seq:
             newest[key] = item
-    return newest.values()
+    return list(newest.values())

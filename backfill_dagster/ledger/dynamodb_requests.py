@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 from backfill_dagster.aws import AwsBounds, AwsError, aws_errors
@@ -140,19 +141,20 @@ class Requests:
             **parameters,
         )
 
-    def write(self, items: Sequence[WireItem]) -> None:
+    def write(self, items: Sequence[T], typed: Callable[[T], WireItem]) -> None:
         """Put items, several batches at a time, in any order.
 
         Args:
             items: no two of one key.
+            typed: an item as DynamoDB takes it; made while other batches wait for their answers.
 
         Raises:
             StateError: the table left some unprocessed until patience ended; how many of all is not known then.
         """
-        side_by_side(self._write_batch, _batches_of(items, BATCH_WRITES), at_once=BATCHES_AT_ONCE)
+        side_by_side(partial(self._write_batch, typed), _batches_of(items, BATCH_WRITES), at_once=BATCHES_AT_ONCE)
 
-    def _write_batch(self, items: Sequence[WireItem]) -> None:
-        puts = [{"PutRequest": {"Item": item}} for item in items]
+    def _write_batch(self, typed: Callable[[T], WireItem], items: Sequence[T]) -> None:
+        puts = [{"PutRequest": {"Item": typed(item)}} for item in items]
         for _ in self._answers("write items to", "batch_write_item", puts, "UnprocessedItems"):
             pass
 

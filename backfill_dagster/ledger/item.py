@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any
 
 import orjson
@@ -20,6 +21,10 @@ _LOG_ONLY = frozenset({"tree"})
 
 _RESULT_NAMES = tuple(f.name for f in dataclasses.fields(RepoOutcome) if f.name not in _LOG_ONLY)
 
+_MAP_NAMES = tuple(f.name for f in dataclasses.fields(RepoOutcome) if str(f.type).startswith("Mapping["))
+
+_result_values = attrgetter(*_RESULT_NAMES)
+
 
 def item_attributes(item: LedgerItem) -> dict[str, Any]:
     """Every attribute of an item: the evidence, and the six names of the old table.
@@ -29,7 +34,11 @@ def item_attributes(item: LedgerItem) -> dict[str, Any]:
         JSON text, `timestamp` is finished_at as `2026-11-23-19:00:00` (empty when it never finished).
     """
     result = item.result
-    now = {name: _plain(getattr(result, name)) for name in _RESULT_NAMES}
+    now = dict(zip(_RESULT_NAMES, _result_values(result), strict=True))
+    now["outcome"] = result.outcome.value
+    for name in _MAP_NAMES:
+        if now[name] is not None:
+            now[name] = dict(now[name])
     return {
         "backfill": item.backfill,
         "shard": item.shard,
@@ -54,9 +63,3 @@ def item_from_attributes(attributes: Mapping[str, Any]) -> LedgerItem:
         seq=attributes["seq"],
         result=RepoOutcome(**(result | {"outcome": Outcome(result["outcome"])})),
     )
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Outcome):
-        return value.value
-    return dict(value) if isinstance(value, Mapping) else value
