@@ -96,6 +96,21 @@ def test_a_lost_state_json(own: Place, config: Path, backfill: Command) -> None:
     assert backfill("verify", config).out == "clean\n"
 
 
+def test_a_state_json_whose_reply_gets_lost_is_ones_own(
+    finished: tuple[Place, Path], folder: Path, own: Place, backfill: Command, s3_proxy: Proxy
+) -> None:
+    config = config_of(finished, folder, replace(own, s3=s3_proxy.url))
+    before = own.get("state.json")
+    own.delete("state.json")
+    lost = [Trouble.LOST_REPLY]
+    s3_proxy.choose = lambda seen: lost.pop() if lost and seen.method == "PUT" else None
+    assert backfill("repair", config).out.startswith("state.json: written again\n")
+    puts = [seen for seen in s3_proxy.seen if seen.method == "PUT" and seen.path.endswith("/state.json")]
+    assert len(puts) == 2, "boto3's second try meets the first one's object"
+    assert own.get("state.json") == before
+    assert backfill("repair", config).out == "nothing to repair\n"
+
+
 @pytest.mark.parametrize("command", ["run", "repair"])
 def test_an_empty_table_is_written_again_from_the_logs(
     own: Place, config: Path, backfill: Command, command: str

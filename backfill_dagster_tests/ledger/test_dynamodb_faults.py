@@ -173,6 +173,45 @@ class TestLostReplies:
         assert Trouble.LOST_REPLY in proxy.troubled
         assert sorted(ledger.items(SHARD), key=lambda one: one.result.did) == sorted(right, key=lambda o: o.result.did)
 
+    def test_of_a_binding(self, proxy: Proxy, ledger: DynamodbLedger) -> None:
+        proxy.choose = first(Trouble.LOST_REPLY, "UpdateItem")
+        ledger.bind_state("id1")
+        assert [seen.target for seen in proxy.seen] == ["GetItem", "UpdateItem", "UpdateItem", "GetItem"]
+        assert ledger.state_id() == "id1"
+        with pytest.raises(StateError, match="belongs to the state id1 of study"):
+            ledger.bind_state("id2")
+
+    def test_of_the_note_that_there_are_items(self, proxy: Proxy, ledger: DynamodbLedger) -> None:
+        proxy.choose = first(Trouble.LOST_REPLY, "UpdateItem")
+        ledger.put([item("did:plc:a", 1)])
+        assert [seen.target for seen in proxy.seen] == ["UpdateItem", "UpdateItem", "BatchWriteItem"]
+        assert ledger.seqs(SHARD) == {"did:plc:a": 1}
+        with pytest.raises(StateError, match="belongs to the state of an unknown id of study"):
+            ledger.bind_state("id1")
+
+    def test_of_a_summary(self, proxy: Proxy, ledger: DynamodbLedger) -> None:
+        summaries = [ShardSummary(outcomes={"complete": seq}, seq=seq) for seq in (1, 2)]
+        for summary in summaries:
+            proxy.choose = first(Trouble.LOST_REPLY, "PutItem")
+            ledger.put_summary(SHARD, summary)
+            assert ledger.summaries() == {SHARD: summary}
+        assert len(proxy.troubled) == 2
+
+    def test_of_a_mark(self, proxy: Proxy, ledger: DynamodbLedger) -> None:
+        for seq in (1, 3):
+            proxy.choose = first(Trouble.LOST_REPLY, "PutItem")
+            ledger.mark_for_retry(SHARD, {"did:plc:a": seq})
+            assert ledger.retry_marks(SHARD) == {"did:plc:a": seq}
+        assert len(proxy.troubled) == 2
+
+    def test_of_a_mark_cleared(self, proxy: Proxy, ledger: DynamodbLedger) -> None:
+        ledger.put([item("did:plc:a", 2), item("did:plc:b", 2)])
+        ledger.mark_for_retry(SHARD, {"did:plc:a": 1, "did:plc:b": 2})
+        proxy.choose = first(Trouble.LOST_REPLY, "DeleteItem")
+        ledger.clear_marks(SHARD, ["did:plc:a", "did:plc:b"])
+        assert proxy.troubled == [Trouble.LOST_REPLY]
+        assert ledger.retry_marks(SHARD) == {"did:plc:b": 2}
+
 
 class TestBounds:
     """Patience ends, with an error that says what to do."""
