@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from backfill_dagster.cli.opening import opened
-from backfill_dagster.ledger import Lease
+from backfill_dagster.ledger import Lease, ShardSummary
+from backfill_dagster.ledger.dynamodb_table import _schema
+from backfill_dagster_tests.aws.proxy import proxied
 from backfill_dagster_tests.cli.conftest import Command
 from backfill_dagster_tests.cli.network import Network
+from backfill_dagster_tests.ledger.contract import item, lease
 from backfill_dagster_tests.ledger.dynamodb_tables import REGION, client_of, table_name
 
 pytestmark = pytest.mark.usefixtures("aws_environ", "no_backoff")
+
+
+LARGE = {f"org.example.{'x' * 80}{number}": number for number in range(600)}
+"""A map of some 60 KiB: twenty items of it are more than a page of DynamoDB's."""
 
 
 def in_dynamodb(url: str, **changes: Any) -> dict[str, Any]:
@@ -110,3 +118,98 @@ def test_what_a_ledger_answers(
         ("shard", name, "1"),
         ("host", host, "1"),
     ]
+
+
+class TestManyPages:
+    """DynamoDB gives a MiB at a time, and of a batch of reads 16."""
+
+    @pytest.fixture
+    def config(self, folder: Path, network: Network, backfill: Command, ministack: str) -> Iterator[Path]:
+        with proxied(ministack) as self.proxy:
+            config = network.write_config(folder, **in_dynamodb(self.proxy.url, create_table=True))
+            assert backfill("plan", config).code == 0
+            yield config
+
+    def asked(self, target: str) -> int:
+        return len([seen for seen in self.proxy.seen if seen.target == target])
+
+    def test_of_summaries(self, config: Path, backfill: Command) -> None:
+        with opened(config) as state:
+            for number in range(40):
+                summary = ShardSummary(outcomes={"complete": number}, rows=LARGE, seq=1)
+                state.ledger.put_summary(f"pds.example~{number:04d}", summary)
+        self.proxy.seen.clear()
+        assert backfill("ledger", "counts", config, "--json").json == {"outcomes": {"complete": sum(range(40))}}
+        assert self.asked("Query") >= 3
+
+    def test_of_items(self, config: Path, backfill: Command) -> None:
+        shards = [f"pds.example~{number:04d}" for number in range(130)]
+        with opened(config) as state:
+            state.ledger.put([item("did:plc:a", 1, shard=shard, records_seen_by_collection=LARGE) for shard in shards])
+        self.proxy.seen.clear()
+        found = backfill("ledger", "find", config, "did:plc:a", "--json").json["items"]
+        assert [one["shard"] for one in found] == shards
+        assert found[0]["records_seen_by_collection"] == LARGE
+        assert self.asked("BatchGetItem") >= 2
+
+    def test_of_leases(self, config: Path, backfill: Command) -> None:
+        owner = "a run of " + "x" * 4000
+        names = [f"study/pds.example~{number:04d}" for number in range(500)]
+        with opened(config) as state:
+            for number, name in enumerate(names):
+                record = lease(name=name, owner_text=owner, released=number % 2 == 0)
+                assert state.ledger.leases.compare_and_set(name, None, record)
+        self.proxy.seen.clear()
+        found = backfill("ledger", "leases", config, "--json").json["leases"]
+        assert [one["name"] for one in found] == names[1::2]
+        assert self.asked("Query") >= 3
+
+
+class TestAnotherTable:
+    """What the looking commands say about a table that has become another one, or is gone."""
+
+    COMMANDS = (("counts",), ("find", "did:plc:a"), ("leases",), ("create",))
+
+    @pytest.fixture
+    def config(self, folder: Path, network: Network, backfill: Command, ministack: str) -> Path:
+        changes = in_dynamodb(ministack)
+        self.table, self.client = changes["storage"]["table_name"], client_of(ministack)
+        config = network.write_config(folder, **changes)
+        assert backfill("ledger", "create", config).code == 0
+        assert backfill("plan", config).code == 0
+        self.client.delete_table(TableName=self.table)
+        return config
+
+    def refused(self, config: Path, backfill: Command, command: tuple[str, ...], said: str) -> None:
+        """Exit 1 with one line that says this."""
+        ran = backfill("ledger", command[0], config, *command[1:])
+        assert (ran.code, ran.out, ran.err.count("\n")) == (1, "", 1), ran
+        assert f"DynamoDB table {self.table} at " in ran.err
+        assert said in ran.err
+
+    def made(self, **changes: Any) -> None:
+        wanted = {name: value for name, value in (_schema() | changes).items() if value is not None}
+        self.client.create_table(TableName=self.table, BillingMode="PAY_PER_REQUEST", **wanted)
+
+    def test_it_is_gone(self, config: Path, backfill: Command) -> None:
+        for command in self.COMMANDS[:-1]:
+            self.refused(config, backfill, command, "no such table; `backfill ledger create CONFIG` creates it, or")
+        assert self.table not in self.client.list_tables()["TableNames"]
+
+    def test_it_has_another_key(self, config: Path, backfill: Command) -> None:
+        one = [{"AttributeName": "id", "AttributeType": "S"}]
+        key = [{"AttributeName": "id", "KeyType": "HASH"}]
+        self.made(KeySchema=key, AttributeDefinitions=one, GlobalSecondaryIndexes=None)
+        for command in self.COMMANDS:
+            said = (
+                "is not one of ours: its key is (id), wanted (pk, did); it has no index did-index on (did, finished_at)"
+            )
+            self.refused(config, backfill, command, said)
+            self.refused(config, backfill, command, "take another storage.table_name and create it with `backfill")
+
+    def test_it_lacks_an_index(self, config: Path, backfill: Command) -> None:
+        wanted = _schema()
+        used = [one for one in wanted["AttributeDefinitions"] if one["AttributeName"] in ("pk", "did", "finished_at")]
+        self.made(GlobalSecondaryIndexes=wanted["GlobalSecondaryIndexes"][:1], AttributeDefinitions=used)
+        for command in self.COMMANDS:
+            self.refused(config, backfill, command, "it has no index attention-index on (attention, shard_did); take")
