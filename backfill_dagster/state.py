@@ -17,7 +17,6 @@ from backfill_dagster.ledger import LeaseTable, Ledger, host_lease_tables, open_
 from backfill_dagster.records.fold import Fold
 from backfill_dagster.records.log import ShardLog
 from backfill_dagster.store import ObjectStore, ensure_state, has_content, open_store, read_state, restore_state
-from backfill_dagster.store.state_marker import STATE_KEY
 
 
 @dataclass(frozen=True)
@@ -97,13 +96,7 @@ def restore_marker(config: BackfillConfig, effects: Effects | None = None) -> bo
         state_id = ledger.state_id()
     finally:
         ledger.close()
-    state_id = state_id or (effects or Effects()).new_id()
-    was_missing = not store.exists(STATE_KEY)
-    if restore_state(store, config.name, state_id):
-        return True
-    # One with this id that wasn't there before is one's own, whose reply got lost; or another's that says the same.
-    found = read_state(store, config.name) if was_missing else None
-    return found is not None and found.state_id == state_id
+    return restore_state(store, config.name, state_id or (effects or Effects()).new_id())
 
 
 @contextmanager

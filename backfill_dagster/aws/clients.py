@@ -92,11 +92,13 @@ def _client(service: AwsService, place: AwsPlace, bounds: AwsBounds, environ: fr
         # boto3's look at every attribute takes three quarters of what it spends on an item; the service looks too.
         options["parameter_validation"] = False
     session = _session(environ)
+    # What Amazon's other tools read, and what its machines set, boto3 doesn't.
+    region = place.region or session.region_name or os.environ.get("AWS_REGION")
 
     def make(**more: Any) -> Any:
         with _endpoint_named(service, place):
             made = session.client(
-                service, region_name=place.region, endpoint_url=place.endpoint_url, config=Config(**options, **more)
+                service, region_name=region, endpoint_url=place.endpoint_url, config=Config(**options, **more)
             )
             _check_endpoint(service, made.meta.endpoint_url)
             return made

@@ -64,7 +64,7 @@ _BY_TYPE: Mapping[str, str] = {
     "NoCredentialsError": _CREDENTIALS,
     "PartialCredentialsError": _CREDENTIALS,
     "CredentialRetrievalError": _CREDENTIALS,
-    "NoRegionError": "set its region in the config, or AWS_DEFAULT_REGION",
+    "NoRegionError": "set its region in the config, or AWS_REGION",
     "ProfileNotFound": "correct AWS_PROFILE",
     "InvalidEndpointConfigurationError": "correct it, or take it away to go to AWS itself",
     **dict.fromkeys(

@@ -241,7 +241,8 @@ def test_an_upload_that_a_dead_run_left(own: Place, config: Path, backfill: Comm
     own.begin_upload(key)
     own.begin_upload(foreign)
     verified = backfill("verify", config)
-    assert (verified.code, f"{key}: was never committed" in verified.err) == (1, True)
+    assert (verified.code, f"{key}, in staging, was never committed" in verified.err) == (1, True)
+    assert foreign not in verified.err
     assert sorted(own.uploads()) == sorted([foreign, key])
     assert retried(config, backfill).code == 0
     assert own.uploads() == [foreign], "what another state has begun below this one is not ours"

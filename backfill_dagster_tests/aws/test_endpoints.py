@@ -46,6 +46,17 @@ def test_the_configs_own_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
     assert ": endpoint_url is no " in str(refusal("s3", AwsPlace("us-east-1", "nonsense")))
 
 
+@pytest.mark.parametrize("service", ["s3", "dynamodb"])
+def test_the_region_of_the_environment(monkeypatch: pytest.MonkeyPatch, service: AwsService) -> None:
+    """By either name; boto3 itself knows one of them."""
+    monkeypatch.setenv("AWS_REGION", "eu-west-1")
+    monkeypatch.delenv("AWS_DEFAULT_REGION")
+    assert aws_client(service, AwsPlace()).meta.region_name == "eu-west-1"
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-2")
+    assert aws_client(service, AwsPlace()).meta.region_name == "eu-west-2"
+    assert aws_client(service, AwsPlace("eu-west-3")).meta.region_name == "eu-west-3"
+
+
 @pytest.mark.parametrize("region", ["not a region", "-x"])
 def test_what_boto3_says_of_a_region_stays(region: str) -> None:
     assert "region" in str(refusal("s3", AwsPlace(region)))
