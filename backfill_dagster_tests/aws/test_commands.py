@@ -14,7 +14,7 @@ from backfill_dagster_tests.cli.conftest import Command, Ran
 from backfill_dagster_tests.orchestration.network import ThreadedNetwork
 from backfill_dagster_tests.road import write_config
 
-pytestmark = pytest.mark.usefixtures("aws_environ", "no_backoff")
+pytestmark = [pytest.mark.usefixtures("aws_environ", "no_backoff"), pytest.mark.timeout(300)]
 
 CONFIG = object()
 """Stands for the config among the words of a command."""
