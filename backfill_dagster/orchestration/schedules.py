@@ -9,7 +9,8 @@ from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import UsageError
 from backfill_dagster.orchestration import names
 from backfill_dagster.orchestration.jobs import BackfillJobs
-from backfill_dagster.orchestration.launching import find_launch, longest_waiting_first
+from backfill_dagster.orchestration.launching import Launch, find_launch, longest_waiting_first
+from backfill_dagster.orchestration.looks import look
 from backfill_dagster.orchestration.partitions import register_partitions
 from backfill_dagster.orchestration.resources import BackfillResource
 
@@ -42,12 +43,17 @@ def _resume(
         tags={names.KIND_TAG: "shard"},
     )
     def resume(context: dg.ScheduleEvaluationContext) -> Requests:
-        try:
+        instance = context.instance
+
+        def find() -> Launch:
             with backfill.open_state() as state:
-                plan, instance = backfill.newest_plan(state), context.instance
+                plan = backfill.newest_plan(state)
                 # After a plan from the terminal: Dagster refuses the whole tick for one partition it doesn't know.
                 register_partitions(instance, name, plan.shards())
-                launch = find_launch(instance, state, plan, order=longest_waiting_first(instance, name))
+                return find_launch(instance, state, plan, order=longest_waiting_first(instance, name))
+
+        try:
+            launch = look(f"the shards of {name}", find)
         except UsageError as error:
             return dg.SkipReason(str(error))
         if launch.more:

@@ -15,7 +15,8 @@ from backfill_dagster.config import BackfillConfig
 from backfill_dagster.errors import UsageError
 from backfill_dagster.orchestration import names
 from backfill_dagster.orchestration.jobs import BackfillJobs
-from backfill_dagster.orchestration.new_shards import Memory, tick
+from backfill_dagster.orchestration.looks import NoAnswerError, look
+from backfill_dagster.orchestration.new_shards import Memory, Tick, tick
 from backfill_dagster.orchestration.partitions import shard_partitions
 from backfill_dagster.orchestration.resources import BackfillResource, DidSource
 from backfill_dagster.sources import open_source
@@ -50,8 +51,8 @@ def _source_changed(
     )
     def source_changed(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         try:
-            planned, version, generation = _versions(backfill, source)
-        except UsageError as error:
+            planned, version, generation = look(f"the source of {name}", lambda: _versions(backfill, source))
+        except (UsageError, AwsError, NoAnswerError) as error:
             return dg.SensorResult(skip_reason=f"the source can't be looked at: {error}")
         if version == planned:
             return dg.SensorResult(skip_reason="the source is as the last plan has seen it")
@@ -72,6 +73,7 @@ def _versions(backfill: BackfillResource, source: DidSource) -> tuple[str | None
 
     Raises:
         UsageError: the config or the source can't be read, or this version can't.
+        StateError: the state can't.
     """
     config = backfill.config(source)
     version = open_source(config.source, config.resolve).version()
@@ -107,19 +109,19 @@ def _new_shards(
         f"Launches {launches} after `{names.refresh_schedule(name)}`.",
     )
     def new_shards(context: dg.SensorEvaluationContext) -> dg.SensorResult:
-        try:
+        instance, memory = context.instance, Memory.from_cursor(context.cursor)
+
+        def tick_now() -> Tick:
             with backfill.open_state() as state:
-                done = tick(
-                    context.instance,
-                    state,
-                    backfill.newest_plan(state),
-                    Memory.from_cursor(context.cursor),
-                )
+                return tick(instance, state, backfill.newest_plan(state), memory)
+
+        try:
+            done = look(f"the state of {name}", tick_now)
         except UsageError as error:
             return dg.SensorResult(skip_reason=str(error))
-        except AwsError as error:
+        except (AwsError, NoAnswerError) as error:
             # A config whose bucket or table isn't there yet has missed nothing; one that has been planned may have.
-            if context.instance.get_dynamic_partitions(names.partitions(name)):
+            if instance.get_dynamic_partitions(names.partitions(name)):
                 raise
             return dg.SensorResult(skip_reason=f"nothing is planned here yet, and the state is out of reach: {error}")
         added = [shard_partitions(name).build_add_request(done.missing)] if done.missing else []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import pytest
 
 from backfill_dagster.aws import AwsError, AwsPlace, aws_client
 from backfill_dagster.localnet import LocalnetOptions
+from backfill_dagster.orchestration import looks, names
 from backfill_dagster.orchestration.build import build_definitions
 from backfill_dagster.orchestration.resources import S3Source
+from backfill_dagster_tests.aws.proxy import Trouble, proxied
 from backfill_dagster_tests.orchestration.network import ThreadedNetwork, threaded_network
 from backfill_dagster_tests.orchestration.road import Road, failure_text, materialized
 from backfill_dagster_tests.orchestration.test_sensors import a_road, looked
@@ -84,7 +87,50 @@ def test_objects_that_have_changed_are_planned(
     assert said.startswith(f"the source can't be looked at: s3://{bucket}/d/*.csv matches none of the 1 objects below")
 
 
-@pytest.mark.usefixtures("no_backoff")
+@pytest.fixture
+def brief_looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Ticks wait half a second; in the end no look is under way any more."""
+    monkeypatch.setattr(looks, "LOOK_SECONDS", 0.5)
+    yield
+    for thread in threading.enumerate():
+        if thread.name.startswith("look at "):
+            thread.join(30)
+            assert not thread.is_alive()
+
+
+@pytest.mark.usefixtures("no_backoff", "brief_looks")
+def test_a_service_that_never_answers_holds_no_tick_up(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, moto: str, bucket: str
+) -> None:
+    """Dagster gives up on a tick after a minute; boto3's own tries take ten."""
+    with proxied(moto) as proxy:
+        source = {"type": "s3", "path": f"s3://{bucket}/d.csv", "region": "us-east-1", "endpoint_url": proxy.url}
+        road = a_road(tmp_path, net, instance, source=source)
+        proxy.choose = lambda seen: Trouble.HANG
+        first = looked(road, "source_changed_study")
+        assert not first.run_requests
+        said = "the source of study has not answered within 0.5 s; see that it can be reached"
+        assert first.skip_message == f"the source can't be looked at: {said}"
+        asked = len(proxy.seen)
+        assert "an earlier look at the source of study still waits" in looked(road, "source_changed_study").skip_message
+        assert len(proxy.seen) == asked == 1
+
+
+@pytest.mark.usefixtures("no_backoff", "brief_looks")
+def test_a_state_that_never_answers_fails_the_tick_once_something_is_planned(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, moto: str, bucket: str
+) -> None:
+    with proxied(moto) as proxy:
+        state = {"path": f"s3://{bucket}/state", "region": "us-east-1", "endpoint_url": proxy.url}
+        storage = {"type": "sqlite", "path": str(tmp_path / "ledger.sqlite")}
+        road = a_road(tmp_path, net, instance, state=state, storage=storage)
+        proxy.choose = lambda seen: Trouble.HANG
+        assert "nothing is planned here yet, and the state is out of" in looked(road, "new_shards_study").skip_message
+        instance.add_dynamic_partitions(names.partitions("study"), ["pds.example~0000"])
+        with pytest.raises(looks.NoAnswerError, match="the state of study still waits for an answer"):
+            looked(road, "new_shards_study")
+
+
 def test_a_state_that_is_out_of_reach_is_no_error_until_something_is_planned(
     tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, moto: str, bucket: str
 ) -> None:
