@@ -1,7 +1,7 @@
 """Resolved DID documents on disk: the three things that are needed of each, and when they were learnt.
 
 A SQLite file that any number of processes may share; losing it costs requests, nothing else. Who asks the servers is
-`resolver`; what can't be resolved isn't remembered here.
+`resolver`; what can't be resolved isn't remembered here. What one PLC directory said is not told to who asks another.
 """
 
 from __future__ import annotations
@@ -20,16 +20,23 @@ BUSY_SECONDS = 30.0
 LOOKUP_MAX_DIDS = 500
 
 _CREATE = """
-CREATE TABLE IF NOT EXISTS did_document (
-    did TEXT PRIMARY KEY,
+CREATE TABLE IF NOT EXISTS document (
+    directory TEXT NOT NULL,
+    did TEXT NOT NULL,
     handle TEXT NOT NULL,
     pds_endpoint TEXT NOT NULL,
     signing_key TEXT NOT NULL,
-    resolved_at REAL NOT NULL
+    resolved_at REAL NOT NULL,
+    PRIMARY KEY (directory, did)
 ) WITHOUT ROWID
 """
-_PUT = "INSERT OR REPLACE INTO did_document VALUES (?, ?, ?, ?, ?)"
-_GET = "SELECT did, handle, pds_endpoint, signing_key FROM did_document WHERE resolved_at BETWEEN ? AND ? AND did IN"
+# An earlier shape, whose rows don't say which directory they are of.
+_DROP_UNSAID = "DROP TABLE IF EXISTS did_document"
+_PUT = "INSERT OR REPLACE INTO document VALUES (?, ?, ?, ?, ?, ?)"
+_GET = """
+SELECT did, handle, pds_endpoint, signing_key FROM document
+WHERE directory = ? AND resolved_at BETWEEN ? AND ? AND did IN
+"""
 
 
 def _connect(path: Path | None) -> sqlite3.Connection:
@@ -58,20 +65,24 @@ class DocumentCache:
     Args:
         path: the SQLite file, made with its folder when missing; None keeps everything in memory.
         clock: seconds since the epoch.
+        directory: origin of the PLC directory that the DIDs are looked up in. One file may serve several: the same
+            DIDs in a network for trials are other accounts, on other hosts.
 
     Raises (all methods):
         StateError: the file can't be opened, read or written, or isn't such a cache.
     """
 
-    def __init__(self, path: Path | None, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path | None, clock: Callable[[], float], directory: str) -> None:
         self._path = path
         self._clock = clock
+        self._directory = directory
         with self._said():
             if path is not None and not path.exists():
                 _make(path)
             self._database = _connect(path)
         try:
             with self._said():
+                self._database.execute(_DROP_UNSAID)
                 self._database.execute(_CREATE)
                 # A cache may lose its last entries in a power cut; it may not cost an fsync each.
                 self._database.execute("PRAGMA synchronous = NORMAL")
@@ -90,17 +101,15 @@ class DocumentCache:
         now = self._clock()
         with self._said():
             rows = self._database.execute(
-                f"{_GET} ({','.join('?' * len(dids))})", [now - max_age_seconds, now, *dids]
+                f"{_GET} ({','.join('?' * len(dids))})", [self._directory, now - max_age_seconds, now, *dids]
             ).fetchall()
         return {row[0]: DidDocument(*row) for row in rows}
 
     def put(self, document: DidDocument) -> None:
         """Remember a document as learnt now."""
         with self._said():
-            self._database.execute(
-                _PUT,
-                (document.did, document.handle, document.pds_endpoint, document.signing_key, self._clock()),
-            )
+            known = (document.did, document.handle, document.pds_endpoint, document.signing_key)
+            self._database.execute(_PUT, (self._directory, *known, self._clock()))
 
     def close(self) -> None:
         """Close the file."""

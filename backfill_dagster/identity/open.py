@@ -13,6 +13,7 @@ from backfill_dagster.identity.did_web import DidWeb
 from backfill_dagster.identity.handle import HandleResolver
 from backfill_dagster.identity.plc import PlcDirectory
 from backfill_dagster.identity.resolver import Resolver
+from backfill_dagster.identity.service_url import service_url
 from backfill_dagster.net import HostLimiter, RetryPolicy, Timeouts, TotalLimiter, open_session
 
 SECONDS_PER_DAY = 86_400.0
@@ -47,7 +48,8 @@ async def open_resolver(
     Args:
         plc_url: `identity.plc_url`; the user's choice, so it may be private.
         requests_per_second: to the PLC directory, to the handle resolver, and to all did:web hosts together.
-        cache_path: SQLite file of the document cache; None: in memory.
+        cache_path: SQLite file of the document cache, which knows one PLC directory's documents from another's; None:
+            in memory.
         cache_days: how long a document stays good.
         handle_resolver: `identity.handle_resolver`; the user's choice too.
         allow_private_hosts: for did:web.
@@ -71,6 +73,6 @@ async def open_resolver(
         handles = handle_resolver and HandleResolver(
             chosen, handle_resolver, HostLimiter(requests_per_second, effects), retries, effects
         )
-        with DocumentCache(cache_path, effects.clock) as cache:
+        with DocumentCache(cache_path, effects.clock, service_url(plc_url, "identity.plc_url")) as cache:
             resolver = Resolver(directory, web, cache, max_age_seconds=cache_days * SECONDS_PER_DAY, retries=retries)
             yield Directory(resolver, handles or None)

@@ -160,6 +160,17 @@ async def test_the_cache_answers_until_it_is_too_old(tmp_path: Path) -> None:
         assert len(plc.asked) == 2
 
 
+async def test_another_directory_is_asked_although_the_cache_knows_the_did(tmp_path: Path) -> None:
+    """A config goes from one network to the next, whose DIDs can be the same."""
+    here, there = Plc(), Plc({DID: lambda: web.json_response(document(DID, pds="https://there.example.com"))})
+    async with here.serve(), there.serve():
+        for plc in (here, there, here, there):
+            async with resolving(plc.url, cache_path=tmp_path / "plc.sqlite") as directory:
+                found = await directory.resolver.resolve(DID)
+                assert (found.pds_endpoint == "https://there.example.com") is (plc is there)
+    assert (len(here.asked), len(there.asked)) == (1, 1)
+
+
 async def test_fresh_goes_past_the_cache_and_renews_it() -> None:
     plc = Plc()
     async with plc.serve(), resolving(plc.url) as directory:
