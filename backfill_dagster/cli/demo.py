@@ -65,7 +65,7 @@ def _demo(folder: Path, *, hosts: int, repos: int, seed: int, ui_port: int | Non
         Console(stderr=True).print(f"starting {hosts} PDS hosts with {repos} repos, and Dagster …")
         with contextlib.ExitStack() as stack:
             network = stack.enter_context(demo_network(claimed / "network", hosts=hosts, repos=repos, seed=seed))
-            places = stack.enter_context(demo_aws(network)) if aws else {}
+            places = stack.enter_context(demo_aws(claimed, network)) if aws else {}
             path = write_demo_config(claimed, network, shard_size=max(10, repos // (hosts * 2)), places=places)
             with LocalDagster(claimed / "dagster", config_dir=path.parent, ui_port=port) as dagster:
                 if ui_port is not None:

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from backfill_dagster.aws import AwsPlace, aws_client, aws_errors
 from backfill_dagster.cli.aws_servers import CREDENTIALS, FOLDER, ministack_server, moto_server
 from backfill_dagster.cli.demo_network import DemoNetwork
+from backfill_dagster.ledger.open import LOCK_FOLDER_VARIABLE
 
 BUCKET = "backfill-demo"
 TABLE = "backfill_results"
@@ -24,8 +25,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextmanager
-def demo_aws(network: DemoNetwork) -> Iterator[Mapping[str, Any]]:
+def demo_aws(folder: Path, network: DemoNetwork) -> Iterator[Mapping[str, Any]]:
     """Start the servers for the block and put the list of DIDs into a bucket; this process's environment names them.
+
+    What a backfill on S3 keeps on its machine goes into the folder: the user's own place for it outlives the demo.
 
     Yields:
         The config's blocks `source`, `state` and `storage`. They say nothing of endpoints.
@@ -35,7 +38,12 @@ def demo_aws(network: DemoNetwork) -> Iterator[Mapping[str, Any]]:
         BackfillError: one doesn't start.
     """
     with moto_server(ROOT / FOLDER) as s3, ministack_server(ROOT / FOLDER) as dynamodb:
-        own = {**CREDENTIALS, "AWS_ENDPOINT_URL_S3": s3, "AWS_ENDPOINT_URL_DYNAMODB": dynamodb}
+        own = {
+            **CREDENTIALS,
+            "AWS_ENDPOINT_URL_S3": s3,
+            "AWS_ENDPOINT_URL_DYNAMODB": dynamodb,
+            LOCK_FOLDER_VARIABLE: str(folder / "locks"),
+        }
         with _environment(own):
             _put_list(network.dids_sqlite)
             yield {
@@ -60,7 +68,7 @@ def _put_list(dids_sqlite: Path) -> None:
 @contextmanager
 def _environment(own: Mapping[str, str]) -> Iterator[None]:
     """Variables for the block, also of the processes that it starts; what the user has set of AWS is put aside."""
-    before = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    before = {name: value for name, value in os.environ.items() if name.startswith("AWS_") or name in own}
     for name in before:
         del os.environ[name]
     os.environ.update(own)

@@ -137,6 +137,9 @@ def test_the_whole_demo(folder: Path, backfill: Command, monkeypatch: pytest.Mon
     assert summary_of(aws.out) == summary_of(ran.out)
     assert processes_of(folder) == []
     assert not [name for name in os.environ if name.startswith("AWS_ENDPOINT_URL")]
+    # The same DIDs are on other ports in the next demo: nothing of this one may be where that one looks.
+    assert (folder / "aws" / "locks" / "demo.identity.sqlite").is_file()
+    assert not list(Path(os.environ["BACKFILL_LOCK_DIR"]).glob("*.identity.sqlite"))
 
 
 OF_THE_WAY = re.compile(r"everything took|throughput|read_parquet|: +\S+/")
