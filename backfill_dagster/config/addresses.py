@@ -6,10 +6,12 @@ import re
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from backfill_dagster.config.explain import rule_broken
 from backfill_dagster.config.values import Kind, Text
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.\-]*:/")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.\-]{1,61}[a-z0-9]")
+_BUCKET_RULE = "the bucket's name has to be 3 to 63 of a-z, 0-9, '-' and '.', with a letter or digit at both ends"
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,24 @@ class Url(Kind):
         return text.rstrip("/")
 
 
+class _BucketNameError(ValueError):
+    """What is wrong with an S3 address is the bucket's name."""
+
+
+class _MayNameBucket(Kind):
+    """A kind whose error says so when the bucket's name is the trouble: `s3://Bucket/key` looks like what it wants."""
+
+    def _validate(self, value: object) -> object:
+        try:
+            return self.read(value)
+        except _BucketNameError:
+            raise rule_broken(_BUCKET_RULE) from None
+        except ValueError:
+            return super()._validate(value)
+
+
 @dataclass(frozen=True)
-class S3Uri(Kind):
+class S3Uri(_MayNameBucket):
     """`s3://bucket/key`.
 
     Attributes:
@@ -59,9 +77,11 @@ class S3Uri(Kind):
         """The address as it stands."""
         text = Text(max_length=1200).read(value)
         bucket, _, key = text.removeprefix("s3://").partition("/")
-        if self.needs_key and not key:
+        if not is_s3(text) or not bucket:
             raise ValueError
-        if not is_s3(text) or _BUCKET.fullmatch(bucket) is None:
+        if _BUCKET.fullmatch(bucket) is None:
+            raise _BucketNameError
+        if self.needs_key and not key:
             raise ValueError
         return text
 
@@ -84,7 +104,7 @@ class FilePath(Kind):
 
 
 @dataclass(frozen=True)
-class StatePath(Kind):
+class StatePath(_MayNameBucket):
     """A folder, or `s3://bucket/prefix`."""
 
     @property

@@ -77,6 +77,16 @@ def test_state_paths_that_are_refused(path: object) -> None:
     )
 
 
+@pytest.mark.parametrize("bucket", ["ex", "My-bucket", "my_bucket", "-bucket", "bucket.", "b" * 64])
+@pytest.mark.parametrize("rest", ["", "/", "/x"])
+def test_a_buckets_name_that_breaks_the_rules_is_said_to_be_the_trouble(bucket: str, rest: str) -> None:
+    (problem,) = problems_of(state={"path": f"s3://{bucket}{rest}"})
+    assert problem == (
+        "backfill.state.path: the bucket's name has to be 3 to 63 of a-z, 0-9, '-' and '.', with a letter or digit at "
+        "both ends"
+    )
+
+
 def test_sqlite_ledger_beside_a_state_on_s3_needs_a_path() -> None:
     expected = ["backfill.state: the state is on S3, a SQLite ledger isn't: set storage.path to a local file"]
     assert problems_of(state={"path": "s3://my-bucket/p"}) == expected
