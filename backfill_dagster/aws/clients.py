@@ -8,6 +8,7 @@ need none.
 from __future__ import annotations
 
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -113,29 +114,36 @@ def _client(service: AwsService, place: AwsPlace, bounds: AwsBounds, environ: fr
 
 @contextmanager
 def _endpoint_named(service: AwsService, place: AwsPlace) -> Iterator[None]:
-    """A ValueError in the block, by which boto3 refuses an endpoint, becomes one that says where it is set."""
+    """A ValueError in the block, by which boto3 refuses an endpoint, becomes one that says where it is set.
+
+    It says no more: there may be a password in what is set.
+    """
     from botocore.exceptions import BotoCoreError, InvalidEndpointConfigurationError
 
     try:
         yield
     except BotoCoreError:
         raise  # some of them are ValueErrors too
-    except ValueError as error:
+    except ValueError:
         of_service = f"AWS_ENDPOINT_URL_{service.upper()}"
         in_environ = (name for name in (of_service, "AWS_ENDPOINT_URL") if os.environ.get(name))
         where = "endpoint_url" if place.endpoint_url else next(in_environ, "endpoint_url of the AWS profile")
-        kind = "without a path" if service == "s3" else "of a service"
-        raise InvalidEndpointConfigurationError(msg=f"{where} is no http:// or https:// URL {kind}") from error
+        kind = f"without {'path, ' if service == 's3' else ''}user, query and fragment"
+        raise InvalidEndpointConfigurationError(msg=f"{where} is no http:// or https:// URL {kind}") from None
 
 
 def _check_endpoint(service: AwsService, url: str) -> None:
     """Refuse what boto3 takes all the same. A path would get lost on the way to pyarrow's client.
 
+    A user with a password would stand in the name of every table and in errors, and no service of AWS asks for one.
+
     Raises:
-        ValueError: it is no address, or has a path.
+        ValueError: it is no address, or has more in it than one.
     """
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or parts.port == 0:  # no port at all is a ValueError by itself
-        raise ValueError(url)
+        raise ValueError
+    if re.search(r"[\s@?#\\]", url):
+        raise ValueError
     if service == "s3" and parts.path.strip("/"):
-        raise ValueError(url)
+        raise ValueError

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -28,9 +30,32 @@ def test_of_s3(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
     monkeypatch.setenv(name, value)
     refused = refusal("s3", AwsPlace())
     assert str(refused) == (
-        f"can't open it: Invalid endpoint configuration: {name} is no http:// or https:// URL without a path; {REMEDY}"
+        f"can't open it: Invalid endpoint configuration: {name} is no http:// or https:// URL without path, user, "
+        f"query and fragment; {REMEDY}"
     )
     assert refused.may_have_happened is False
+
+
+WITH_SECRETS = [
+    "http://user:hunter2@host",
+    "http://user:hunter2@host:9000/",
+    "http://user:hunter2@",
+    "http://user:hunter2@host:x",
+    "http://host?key=hunter2",
+    "http://host#hunter2",
+    "ftp://user:hunter2@host",
+    "user:hunter2@host",
+]
+
+
+@pytest.mark.parametrize("value", WITH_SECRETS)
+@pytest.mark.parametrize("service", ["s3", "dynamodb"])
+def test_a_secret_is_refused_and_not_repeated(monkeypatch: pytest.MonkeyPatch, service: AwsService, value: str) -> None:
+    """Neither by the error nor by a traceback of it."""
+    monkeypatch.setenv("AWS_ENDPOINT_URL", value)
+    refused = refusal(service, AwsPlace())
+    assert ": AWS_ENDPOINT_URL is no http:// or https:// URL without " in str(refused)
+    assert "hunter2" not in "".join(traceback.format_exception(refused))
 
 
 @pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_DYNAMODB"])
@@ -87,3 +112,32 @@ def test_commands(
             continue
         assert (ran.code, ran.out, ran.err.count("\n")) == (2 if "source" in blocks else 1, "", 1), ran
         assert f"{name} is no http:// or https:// URL" in ran.err
+
+
+@pytest.mark.parametrize("name", ["AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL_DYNAMODB"])
+@pytest.mark.parametrize("options", [[], ["--debug"]], ids=["plain", "debug"])
+def test_no_command_repeats_a_secret(
+    folder: Path,
+    backfill: Command,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    name: str,
+    options: list[str],
+) -> None:
+    config = write_config(
+        folder,
+        "http://127.0.0.1:9",
+        [],
+        source={"type": "s3", "path": "s3://bucket/a.csv"},
+        state={"path": "s3://bucket/data"},
+        storage={"type": "dynamodb", "table_name": "results", "create_table": True},
+    )
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv(name, "http://user:hunter2@127.0.0.1:9")
+    monkeypatch.setattr("botocore.endpoint.time", SimpleNamespace(sleep=lambda seconds: None))
+    said = ""
+    for words in (["validate"], ["validate", "--source"], ["plan"], ["status"], ["verify"], ["ledger", "create"]):
+        ran = backfill(*words, config, *options)
+        said += ran.out + ran.err
+    assert f"{name} is no http:// or https:// URL" in said
+    assert "hunter2" not in said + caplog.text
