@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import pyarrow.fs as pafs
 
 from backfill_dagster.aws.clients import CONNECT_SECONDS, READ_SECONDS, AwsPlace, aws_client
+from backfill_dagster.aws.named import NamedReads
 from backfill_dagster.aws.problems import aws_errors
 
 _ATTEMPTS_MAX = 10
@@ -42,6 +43,10 @@ class ArrowS3:
             if self._made is None or self._made[0] != frozen:
                 self._made = frozen, _filesystem(client, frozen)
             return self._made[1]
+
+    def named(self) -> NamedReads:
+        """The same for DuckDB (`S3Files`): errors name the object that was read. AwsError as `filesystem`."""
+        return NamedReads(self.filesystem())
 
 
 def _filesystem(client: Any, credentials: Any) -> pafs.S3FileSystem:

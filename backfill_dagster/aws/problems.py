@@ -6,7 +6,6 @@ stranger's server says is cut and put on one line.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -20,7 +19,7 @@ _DENIED = "deploy/aws/ has a policy with what is needed: see that it is attached
 _LATER = "the service is busy: start again later, with fewer runs at a time or more capacity"
 _REGION = "set the region that it is in"
 
-_REMEDIES = {
+REMEDIES = {
     "AccessDenied": _DENIED,
     "AccessDeniedException": _DENIED,
     "AllAccessDisabled": _DENIED,
@@ -34,6 +33,8 @@ _REMEDIES = {
     "RequestTimeTooSkewed": "this machine's clock is wrong: set it",
     "NoSuchBucket": "create the bucket, or correct its name",
     "NoSuchKey": "see that the object is there, or correct its key",
+    "InvalidObjectState": "the object is archived: restore it first",
+    "KMS.DisabledException": "the key that the object is encrypted with is turned off: turn it on",
     "404": "see that bucket and object are there, or correct the address",
     "PermanentRedirect": _REGION,
     "AuthorizationHeaderMalformed": _REGION,
@@ -72,26 +73,6 @@ _BY_TYPE: Mapping[str, str] = {
     ),
 }
 
-_ARROW = re.compile(r"AWS Error (\w+)(?: \(HTTP status (\d+)\))? during \w+ operation: (.*)", re.DOTALL)
-_ARROW_UNPARSED = re.compile(r"Unable to parse ExceptionName: (\w+) Message: (.*)", re.DOTALL)
-"""A name that the C++ client doesn't know; it is the service's own."""
-
-_ARROW_CODES = {
-    "ACCESS_DENIED": "AccessDenied",
-    "INVALID_ACCESS_KEY_ID": "InvalidAccessKeyId",
-    "SIGNATURE_DOES_NOT_MATCH": "SignatureDoesNotMatch",
-    "REQUEST_TIME_TOO_SKEWED": "RequestTimeTooSkewed",
-    "NO_SUCH_BUCKET": "NoSuchBucket",
-    "NO_SUCH_KEY": "NoSuchKey",
-    "RESOURCE_NOT_FOUND": "404",
-    "SLOW_DOWN": "SlowDown",
-    "SERVICE_UNAVAILABLE": "503",
-    "THROTTLING": "SlowDown",
-    "NETWORK_CONNECTION": "EndpointConnectionError",
-    "REQUEST_TIMEOUT": "ReadTimeoutError",
-}
-"""What the C++ client calls them; it doesn't know all, and says the HTTP status of the others."""
-
 
 class AwsError(StateError):
     """A service refused or can't be reached.
@@ -129,30 +110,13 @@ def problem_text(error: BaseException, doing: str) -> str:
     if isinstance(response, dict):
         message = str(response.get("Error", {}).get("Message") or "")
         said = f"{code}: {message}" if message and message != code else code
-    return _line(doing, said, code)
+    return problem_line(doing, said, code)
 
 
-def arrow_problem_text(error: BaseException, doing: str) -> str | None:
-    """The one line for an error of pyarrow's S3 client; None when it is about something else.
-
-    Args:
-        error: its text, or the text of what was made of it (by DuckDB), has AWS' words.
-        doing: as of `problem_text`.
-    """
-    found = _ARROW.search(str(error))
-    if found is None:
-        return None
-    name, status, said = found.groups()
-    code = _ARROW_CODES.get(name) or status or name
-    if unparsed := _ARROW_UNPARSED.match(said):
-        code, said = unparsed.groups()
-    said = said.partition("\n\n")[0].strip().removeprefix("No response body").strip(" .")  # DuckDB shows SQL below
-    return _line(doing, f"{code}: {said}" if said else code, code)
-
-
-def _line(doing: str, said: str, code: str) -> str:
+def problem_line(doing: str, said: str, code: str) -> str:
+    """What was tried, what went wrong, and the remedy for an error of that code."""
     said = "".join(one if one.isprintable() else "?" for one in " ".join(said.split()))[:_SAID_MAX].rstrip(".")
-    remedy = _REMEDIES.get(code) or _BY_TYPE.get(code) or "see what the service says about it, then start again"
+    remedy = REMEDIES.get(code) or _BY_TYPE.get(code) or "see what the service says about it, then start again"
     return f"can't {doing}: {said}; {remedy}"
 
 

@@ -34,6 +34,9 @@ _SAID_MAX = 500
 _LISTS_NAMES = re.compile(r"\b(show|describe|pragma)\b|schema|duckdb_|sqlite_|pg_", re.IGNORECASE)
 """SQL that may ask which views there are, instead of naming one."""
 
+_TRACEBACK = re.compile(r"Traceback \(most recent call last\):\n(?:[ \t][^\n]*\n)*(.*)", re.DOTALL)
+"""How DuckDB hands on what went wrong in the file system that it was given; at the end, the exception."""
+
 T = TypeVar("T")
 
 Row = tuple[Any, ...]
@@ -118,6 +121,8 @@ def _explained(error: duckdb.Error, state: BackfillState, names: Sequence[str]) 
     said = _line(error)
     if (problem := state.store.read_problem(error, "records")) is not None:
         return problem
+    if _TRACEBACK.match(str(error)):
+        return StateError(f"can't read {state.store.uri}: {said}")
     if state.store.uri in str(error):
         return StateError(f"{said}; `backfill verify {state.config.path}` says what is damaged")
     if isinstance(error, duckdb.OutOfMemoryException):
@@ -130,5 +135,8 @@ def _explained(error: duckdb.Error, state: BackfillState, names: Sequence[str]) 
 
 def _line(error: duckdb.Error) -> str:
     """What DuckDB says first, on one line; a record's text can be in it, so what a terminal would obey is not."""
-    said = " ".join(re.split(r"\n\n|\nDid you mean", str(error))[0].split())
+    text = str(error)
+    if (trace := _TRACEBACK.match(text)) is not None:
+        text = trace[1]
+    said = " ".join(re.split(r"\n\n|\nDid you mean", text)[0].split())
     return re.sub(r"[\x00-\x1f\x7f-\x9f]", "?", said)[:_SAID_MAX].rstrip("!")

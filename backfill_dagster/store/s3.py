@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, BinaryIO, cast
 
-from backfill_dagster.aws import AwsError, AwsPlace, arrow_problem_text, aws_client, aws_errors, head_object
+from backfill_dagster.aws import AwsError, AwsPlace, aws_client, aws_errors, head_object, read_problem_text
 from backfill_dagster.aws.arrow import ArrowS3
 from backfill_dagster.errors import ObjectMissingError, StateError
 from backfill_dagster.store.base import Listing, ObjectInfo
@@ -239,13 +239,13 @@ class S3Store:
             raise self.read_problem(error, key) or error from error
 
     def read_problem(self, error: Exception, key: str) -> StateError | None:
-        """What the service says, or that it can't be reached."""
-        said = arrow_problem_text(error, f"read {self.path(key)}")
+        """What the service says, or that it can't be reached. It is asked once more where pyarrow has lost it."""
+        said = read_problem_text(error, self.path(key), lambda: self._client)
         return None if said is None else AwsError(said)
 
     def duckdb_filesystem(self) -> S3Files:
         """What DuckDB reads `s3://` through."""
-        return S3Files(self._arrow.filesystem)
+        return S3Files(self._arrow.named)
 
     @property
     def _client(self) -> Any:

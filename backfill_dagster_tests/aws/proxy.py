@@ -56,6 +56,12 @@ class Trouble(StrEnum):
     """400 of another such server, which names the header."""
     EXPIRED = "expired"
     """S3's 400 to whoever's credentials have expired, for whoever asks for it: no client tries again."""
+    ARCHIVED = "archived"
+    """S3's 403 to whoever reads an object that a rule has moved to an archive: no client tries again."""
+    KEY_DISABLED = "key_disabled"
+    """S3's 400 to whoever reads an object whose encryption key is turned off: no client tries again."""
+    GONE = "gone"
+    """S3's 404 to whoever reads an object that isn't there: no client tries again."""
 
 
 _OF_S3 = {
@@ -65,6 +71,9 @@ _OF_S3 = {
     Trouble.UNKNOWN_HEADER: (501, "NotImplemented", "A header you provided implies functionality not implemented."),
     Trouble.BAD_HEADER: (400, "InvalidArgument", "Unsupported header If-None-Match for this request."),
     Trouble.EXPIRED: (400, "ExpiredToken", "The provided token has expired."),
+    Trouble.ARCHIVED: (403, "InvalidObjectState", "The operation is not valid for the object's storage class"),
+    Trouble.KEY_DISABLED: (400, "KMS.DisabledException", "arn:aws:kms:eu-west-3:123456789012:key/k is disabled."),
+    Trouble.GONE: (404, "NoSuchKey", "The specified key does not exist."),
 }
 
 PASSING = tuple(one for one in Trouble if one not in (Trouble.LATE, Trouble.HANG, *_OF_S3))

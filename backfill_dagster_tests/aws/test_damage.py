@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from backfill_dagster.aws import AwsError
 from backfill_dagster.records.part_file import part_key
+from backfill_dagster.store.s3_filesystem import S3Files
 from backfill_dagster_tests.aws.conftest import rows_of
 from backfill_dagster_tests.aws.place import Place, new_place
 from backfill_dagster_tests.aws.proxy import Proxy, Trouble, proxied
@@ -205,6 +207,37 @@ def test_parts_that_nobody_may_read(
     refused(backfill("repair", config), "AccessDenied", "deploy/aws/ has a policy")
     s3_proxy.choose = lambda seen: None
     assert backfill("verify", config).out == "clean\n"
+
+
+@pytest.mark.parametrize("trouble", [Trouble.ARCHIVED, Trouble.DENIED, Trouble.EXPIRED])
+def test_a_query_on_parts_that_nobody_may_read(
+    finished: tuple[Place, Path], folder: Path, own: Place, backfill: Command, s3_proxy: Proxy, trouble: Trouble
+) -> None:
+    """One line that names the object, and no traceback of DuckDB's."""
+    config = config_of(finished, folder, Place(s3_proxy.url, own.dynamodb, own.bucket, own.prefix, own.table))
+    s3_proxy.choose = lambda seen: trouble if seen.method == "GET" and "/records/" in seen.path else None
+    code = {Trouble.ARCHIVED: "InvalidObjectState", Trouble.DENIED: "AccessDenied", Trouble.EXPIRED: "ExpiredToken"}
+    ran = backfill("query", config, "SELECT count(DISTINCT author) FROM post")
+    refused(ran, f"can't read s3://{own.bucket}/{own.prefix}/records/", code[trouble])
+    assert "Traceback" not in ran.err
+
+
+def test_credentials_that_go_away_in_the_middle_of_a_query(
+    config: Path, own: Place, backfill: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = S3Files._open
+
+    def refusing(files: S3Files, path: str, mode: str = "rb", **options: object) -> object:
+        if "/records/" in path:
+            raise AwsError("can't open S3: Unable to locate credentials; see AWS_PROFILE")
+        return opened(files, path, mode, **options)
+
+    monkeypatch.setattr(S3Files, "_open", refusing)
+    ran = backfill("query", config, "SELECT count(DISTINCT author) FROM post")
+    refused(
+        ran, f"can't read s3://{own.bucket}/{own.prefix}: ", "can't open S3: Unable to locate credentials; see AWS_"
+    )
+    assert "Traceback" not in ran.err
 
 
 def test_no_credentials(config: Path, backfill: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,6 +34,33 @@ from backfill_dagster.aws import arrow_problem_text
             "can't read it: AccessDenied: Access Denied; deploy/aws/ has a policy with what is needed: see that it is "
             "attached, or whose credentials these are",
         ),
+        (
+            "AWS Error [code 136] during GetObject operation: "
+            "The operation is not valid for the object's storage class",
+            "can't read it: InvalidObjectState: The operation is not valid for the object's storage class; "
+            "the object is archived: restore it first",
+        ),
+        (
+            "AWS Error [code 136] during GetObject operation: InvalidObjectState (no words)",
+            "can't read it: InvalidObjectState: InvalidObjectState (no words); "
+            "the object is archived: restore it first",
+        ),
+        (
+            "AWS Error [code 99] during GetObject operation: Something new.",
+            "can't read it: error 99: Something new; see what the service says about it, then start again",
+        ),
+        (
+            "AWS Error UNKNOWN (HTTP status 400) during GetObject operation: Unable to parse ExceptionName: "
+            "KMS.DisabledException Message: key/k is disabled.",
+            "can't read it: KMS.DisabledException: key/k is disabled; "
+            "the key that the object is encrypted with is turned off: turn it on",
+        ),
+        (
+            "When reading it: AWS Error of a kind that nobody knows",
+            "can't read it: of a kind that nobody knows; see what the service says about it, then start again",
+        ),
+        ("AWS Error", "can't read it: no reason given; see what the service says about it, then start again"),
+        ("Conversion Error: Could not convert string 'AWS Error' to INT32", None),
         ("Not a regular file", None),
     ],
 )
