@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,20 +18,10 @@ from backfill_dagster_tests.aws.servers import (  # noqa: F401 - fixtures
     no_backoff,
 )
 from backfill_dagster_tests.repository import ROOT
-
-LIVE = "backfill_dagster_tests/live/"
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """`--dist loadfile`, but everything in live/ goes to one worker: it shares one Dagster."""
-    from xdist.scheduler import LoadFileScheduling
-
-    class Scheduling(LoadFileScheduling):
-        def _split_scope(self, nodeid: str) -> str:
-            return LIVE if nodeid.startswith(LIVE) else super()._split_scope(nodeid)
-
-    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
+from backfill_dagster_tests.spreading import (  # noqa: F401 - hooks
+    pytest_collection_modifyitems,
+    pytest_xdist_make_scheduler,
+)
 
 
 @pytest.hookimpl(trylast=True)
