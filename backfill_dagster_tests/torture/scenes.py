@@ -7,7 +7,7 @@ every kind to do, compaction, purges, and snapshots of the log all the time.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +65,25 @@ class Scene:
     end: Picture
 
 
+class Scenes(Mapping[str, Scene]):
+    """Scenes by name, each made when it is asked for: not every module needs all of them."""
+
+    def __init__(self, makers: Mapping[str, Callable[[], Scene]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Scene] = {}
+
+    def __getitem__(self, name: str) -> Scene:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
 async def run(state: BackfillState) -> None:
     """`backfill run`."""
     run_id = state.effects.new_id()
@@ -111,7 +130,7 @@ async def retry_first(state: BackfillState) -> None:
 @contextmanager
 def made_scenes(
     folder: Path, life: type[Life] = Life, settle: Callable[[Path], object] = lambda folder: None
-) -> Iterator[dict[str, Scene]]:
+) -> Iterator[Scenes]:
     """The scenes by name; the first run's is on a network of its own, as it was before the other one's changes.
 
     Args:
@@ -131,14 +150,22 @@ def made_scenes(
         settle(old)
         unbroken(old, [run], folder / "older", life)
         change_records(after)
-        refreshing = unbroken(folder / "older", [refresh, run], folder / "refreshed", life)
-        yield {
-            "first_run": unbroken(young, [run], folder / "first", life),
-            "refresh": refreshing,
-            "retry": unbroken(folder / "older", [retry_deactivated, retry_first, run], folder / "retried", life),
-            "upkeep": unbroken(folder / "older", [compact, purge], folder / "kept_up", life),
-            "recovery": unbroken(broken(refreshing, folder / "broken", life), [run], folder / "recovered", life),
-        }
+
+        def on_older(*commands: Command, into: str) -> Scene:
+            return unbroken(folder / "older", commands, folder / into, life)
+
+        scenes = Scenes(
+            {
+                "first_run": lambda: unbroken(young, [run], folder / "first", life),
+                "refresh": lambda: on_older(refresh, run, into="refreshed"),
+                "retry": lambda: on_older(retry_deactivated, retry_first, run, into="retried"),
+                "upkeep": lambda: on_older(compact, purge, into="kept_up"),
+                "recovery": lambda: unbroken(
+                    broken(scenes["refresh"], folder / "broken", life), [run], folder / "recovered", life
+                ),
+            }
+        )
+        yield scenes
 
 
 def empty_folder(folder: Path, net: ThreadedNetwork) -> Path:
