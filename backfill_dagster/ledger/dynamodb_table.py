@@ -95,9 +95,10 @@ class DynamodbTable:
             found = self._described()
             if found is None:
                 if not self._may_create:
-                    raise StateError(
+                    raise AwsError(
                         f"{self}: no such table; `backfill ledger create CONFIG` creates it, or "
-                        "storage.create_table: true, or correct table_name, region and endpoint_url"
+                        "storage.create_table: true, or correct table_name, region and endpoint_url",
+                        code="ResourceNotFoundException",
                     )
                 return False
             self._verify(found)

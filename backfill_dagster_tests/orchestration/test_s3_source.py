@@ -87,6 +87,21 @@ def test_objects_that_have_changed_are_planned(
     assert said.startswith(f"the source can't be looked at: s3://{bucket}/d/*.csv matches none of the 1 objects below")
 
 
+@pytest.mark.usefixtures("aws_environ")
+def test_a_table_that_is_not_there_yet_is_no_error_until_something_is_planned(
+    tmp_path: Path, net: ThreadedNetwork, instance: dg.DagsterInstance, ministack: str
+) -> None:
+    storage = {"type": "dynamodb", "table_name": "not-there", "region": "us-east-1", "endpoint_url": ministack}
+    road = a_road(tmp_path, net, instance, storage=storage)
+    said = looked(road, "new_shards_study").skip_message or ""
+    assert said.startswith("nothing is planned here yet, and the state is out of reach: DynamoDB table not-there at ")
+    assert "no such table; `backfill ledger create CONFIG` creates it" in said
+    assert "no such table" in (looked(road, "source_changed_study").skip_message or "")
+    instance.add_dynamic_partitions(names.partitions("study"), ["localhost_1~0000"])
+    with pytest.raises(AwsError, match="no such table"):
+        looked(road, "new_shards_study")
+
+
 @pytest.fixture
 def brief_looks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Ticks wait half a second; in the end no look is under way any more."""
