@@ -115,7 +115,7 @@ def in_batches(raw: Iterable[RawRow]) -> Iterator[RawBatch]:
         is_short = isinstance(value, str) and len(value) <= TEXT_MAX_BYTES
         values.append(value if is_short else clean_text(value))
         if kept:
-            kept_rows.append([_column_text(one) for one in kept])
+            kept_rows.append([column_text(one) for one in kept])
         if len(values) == _BATCH_ROWS:
             yield RawBatch(values, list(zip(*kept_rows, strict=True)))
             values, kept_rows = [], []
@@ -153,7 +153,7 @@ def _clean_texts(values: Sequence[object]) -> list[str]:
 
 
 def _columns_of(kept: Sequence[Sequence[object]], names: tuple[str, ...]) -> Iterator[Mapping[str, str | None]]:
-    columns = [[_column_text(one) for one in values] for values in kept]
+    columns = [[column_text(one) for one in values] for values in kept]
     return (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
 
 
@@ -171,7 +171,8 @@ def clean_text(value: object) -> str:
     return _cut(data, TEXT_MAX_BYTES, f"…sha256:{hashlib.sha256(data).hexdigest()[:16]}")
 
 
-def _column_text(value: object) -> str | None:
+def column_text(value: object) -> str | None:
+    """A value of a kept column as text: valid Unicode, at most `COLUMN_MAX_BYTES` of UTF-8; None for null."""
     text = _text_of(value)
     if text is None:
         return None

@@ -14,10 +14,11 @@ import pyarrow.fs as pafs
 
 from backfill_dagster.aws import arrow_problem_text
 from backfill_dagster.errors import SourceError
+from backfill_dagster.sources.arrow_values import READ_ROWS, arrow_batches
 from backfill_dagster.sources.base import RawBatch
 from backfill_dagster.sources.columns import find_columns
 from backfill_dagster.sources.s3_objects import S3Format
-from backfill_dagster.sources.tables import BATCH_ROWS, Shape, arrow_batches, delimiter_of
+from backfill_dagster.sources.tables import Shape, delimiter_of
 from backfill_dagster.store.duckdb_paths import literal_path
 from backfill_dagster.store.s3_filesystem import S3Files
 
@@ -94,7 +95,7 @@ def query_batches(
         database.execute(f"SET allowed_paths = {_list(list(allowed))}")
         database.execute("SET enable_external_access = false")
         database.execute("SET lock_configuration = true")
-        result = database.sql(query).to_arrow_reader(BATCH_ROWS)
+        result = database.sql(query).to_arrow_reader(READ_ROWS)
         columns = find_columns(
             result.schema.names,
             column=shape.column,

@@ -1,7 +1,7 @@
 """Batches of rows out of an opened file, whatever its format and wherever it lies: on this disk or on S3.
 
-How lines are cut and decoded is in `delimited`, which columns are meant in `columns`. Opening files, and what it means
-when that fails, is the business of whoever opens them.
+How lines are cut and decoded is in `delimited`, how Arrow's columns become values in `arrow_values`, which columns are
+meant in `columns`. Opening files, and what it means when that fails, is the business of whoever opens them.
 """
 
 from __future__ import annotations
@@ -14,17 +14,15 @@ from itertools import chain
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from backfill_dagster.atproto.handle import is_handle
 from backfill_dagster.config.sources import FileFormat
 from backfill_dagster.errors import SourceError
+from backfill_dagster.sources.arrow_values import READ_ROWS, arrow_batches
 from backfill_dagster.sources.base import RawBatch, RawRow, in_batches
 from backfill_dagster.sources.columns import Columns, find_columns, name_list
 from backfill_dagster.sources.delimited import csv_rows, text_lines
-
-BATCH_ROWS = 16_384
 
 _BUFFER_BYTES = 4 * 1024 * 1024
 """A column of a row group is read piece by piece: some writers make a whole file one group."""
@@ -127,25 +125,6 @@ def delimiter_of(name: str) -> str:
     return "\t" if name.lower().removesuffix(".gz").endswith(".tsv") else ","
 
 
-def arrow_batches(
-    batches: Iterator[pa.RecordBatch], names: Sequence[str], columns: Columns, name: str
-) -> Iterator[RawBatch]:
-    """The columns that are wanted, as Python values.
-
-    Args:
-        batches: have at least the wanted columns, each once.
-        names: those that `columns` are positions in.
-        columns: what is wanted.
-        name: where it is from, for errors.
-
-    Raises:
-        SourceError: a column holds something that is no text and can't become text.
-    """
-    for batch in batches:
-        values = {one: _values(name, one, batch.column(one)) for one in _wanted(names, columns)}
-        yield RawBatch(values[names[columns.main]], [values[names[index]] for index in columns.kept])
-
-
 def _from_text(file: TableFile, shape: Shape) -> Iterator[RawRow]:
     if shape.keep_columns:
         raise SourceError(f"{file.name} is plain text without columns; take source.keep_columns out, or use CSV")
@@ -171,7 +150,7 @@ def _from_parquet(file: TableFile, shape: Shape) -> Iterator[RawBatch]:
         with file.random() as opened, pq.ParquetFile(opened, buffer_size=_BUFFER_BYTES) as table:
             names = table.schema_arrow.names
             columns = shape.columns(names, file.name)
-            batches = table.iter_batches(batch_size=BATCH_ROWS, columns=_wanted(names, columns))
+            batches = table.iter_batches(batch_size=READ_ROWS, columns=_wanted(names, columns))
             yield from arrow_batches(batches, names, columns, file.name)
     except pa.ArrowException as error:
         raise SourceError(f"{file.name} can't be read as Parquet ({_first_line(error)}): write it again") from error
@@ -179,26 +158,6 @@ def _from_parquet(file: TableFile, shape: Shape) -> Iterator[RawBatch]:
 
 def _wanted(names: Sequence[str], columns: Columns) -> list[str]:
     return list(dict.fromkeys(names[index] for index in (columns.main, *columns.kept)))
-
-
-def _values(name: str, column: str, array: pa.Array) -> list[object]:
-    try:
-        values: list[object] = _as_bytes_or_text(array).to_pylist()
-    except pa.ArrowNotImplementedError as error:
-        raise SourceError(f"{name}, column {column!r} holds {array.type}, not text: name another") from error
-    return values
-
-
-def _as_bytes_or_text(array: pa.Array) -> pa.Array:
-    """Text that isn't ASCII comes as bytes: a Parquet file can claim that anything is UTF-8. All else becomes text."""
-    kind = array.type
-    if pa.types.is_dictionary(kind):
-        return _as_bytes_or_text(array.dictionary_decode())
-    if pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return array if pc.all(pc.string_is_ascii(array)).as_py() else array.cast(pa.large_binary())
-    if pa.types.is_string_view(kind):
-        return array.cast(pa.large_binary())
-    return array if pa.types.is_binary(kind) or pa.types.is_large_binary(kind) else array.cast(pa.string())
 
 
 def _cell(row: list[str], index: int) -> str | None:
