@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import re
-import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from backfill_dagster.aws import arrow_problem_text
 from backfill_dagster.errors import SourceError
+from backfill_dagster.sources.alike import AlikeColumns, kind_of
 from backfill_dagster.sources.arrow_values import READ_ROWS, arrow_batches
 from backfill_dagster.sources.base import RawBatch
 from backfill_dagster.sources.columns import find_columns
-from backfill_dagster.sources.s3_objects import S3Format
-from backfill_dagster.sources.tables import Shape, delimiter_of
+from backfill_dagster.sources.csv_copy import copy_csv
+from backfill_dagster.sources.noting_files import NotingFiles
+from backfill_dagster.sources.s3_objects import S3Format, S3Object
+from backfill_dagster.sources.s3_reader import S3Reader
+from backfill_dagster.sources.tables import Shape, check_parquet, parquet_schema
+from backfill_dagster.sources.temporary import no_room_text, temporary_folder
 from backfill_dagster.store.duckdb_paths import literal_path
-from backfill_dagster.store.s3_filesystem import S3Files
 
 MEMORY_LIMIT = "512MB"
 
@@ -32,89 +33,98 @@ _CONFIG: dict[str, str | bool | int | float | list[str]] = {
 }
 
 _OF_THE_QUERY = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException)
-_KEY = re.compile(r"key '(.+?)' in bucket '(.+?)'")
-"""Of pyarrow's S3 client."""
+_MAY_BE_DAMAGE = (duckdb.Error, duckdb.IOException, duckdb.InvalidInputException, OSError, pa.ArrowInvalid)
+"""The last two when it comes by way of Arrow."""
 
 _SAID_MAX = 300
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectsView:
-    """What the query is about.
-
-    Attributes:
-        name: address that names the objects, for errors.
-        uris: of the objects.
-        file_format: of the objects.
-        csv_names: names of the columns of CSV without a header; None: there is a header, or it isn't CSV.
-    """
-
-    name: str
-    uris: Sequence[str]
-    file_format: S3Format
-    csv_names: Sequence[str] | None = None
-
-    def sql(self) -> str:
-        """SELECT of all rows. Values of CSV are text: a DID is no number, and neither is the kept `007`."""
-        if self.file_format == "parquet":
-            return f"FROM read_parquet({_list(map(literal_path, self.uris))}, union_by_name = true)"
-        by_delimiter: dict[str, list[str]] = {}
-        for uri in self.uris:
-            by_delimiter.setdefault(delimiter_of(uri), []).append(literal_path(uri))
-        how = "header = true, union_by_name = true"
-        if self.csv_names is not None:
-            how = f"header = false, names = {_list(self.csv_names)}"
-        return " UNION ALL BY NAME ".join(
-            f"FROM read_csv({_list(uris)}, {how}, all_varchar = true, delim = {_text(delimiter)}, "
-            "quote = '\"', escape = '\"', null_padding = true)"
-            for delimiter, uris in by_delimiter.items()
-        )
-
-
 def query_batches(
-    query: str, view: ObjectsView, shape: Shape, filesystem: Callable[[], pafs.S3FileSystem]
+    query: str, reader: S3Reader, objects: Sequence[S3Object], file_format: S3Format, shape: Shape
 ) -> Iterator[RawBatch]:
     """The rows of the query's result, streamed. What DuckDB can't keep in memory goes to a temporary folder.
 
     Args:
         query: one SELECT.
-        view: what it is about.
-        shape: which columns of the result are wanted.
-        filesystem: pyarrow's, with credentials that are good at that moment.
+        reader: opens the objects.
+        objects: what it is about.
+        file_format: of the objects.
+        shape: which columns of the result are wanted, and whether CSV has a header.
 
     Raises:
         SourceError: the query or an object is wrong.
     """
-    where = f"source.query for {view.name}"
-    with _database() as database, _duckdb_errors(where, view):
-        _check_is_one_select(database, query, where)
-        database.register_filesystem(S3Files(filesystem))
-        database.execute(f"CREATE VIEW source AS {view.sql()}")
-        # Asked for as patterns, opened as they are.
-        allowed = dict.fromkeys([*view.uris, *map(literal_path, view.uris)])
-        database.execute(f"SET allowed_paths = {_list(list(allowed))}")
-        database.execute("SET enable_external_access = false")
-        database.execute("SET lock_configuration = true")
-        result = database.sql(query).to_arrow_reader(READ_ROWS)
-        columns = find_columns(
-            result.schema.names,
-            column=shape.column,
-            default=shape.default_column,
-            keep_columns=shape.keep_columns,
-            where=where,
-            remedy="name one of them in the query, or set source.column",
-        )
-        yield from arrow_batches(result, result.schema.names, columns, where)
+    where = f"source.query for {reader.address}"
+    with temporary_folder() as folder, closing(_database(folder)) as database:
+        with _duckdb_errors(where, folder):
+            _check_is_one_select(database, query, where)
+        if file_format == "csv":
+            copy = folder / "source.parquet"
+            copy_csv(map(reader.reading, objects), shape, copy)
+            with _duckdb_errors(where, folder):
+                yield from _ask(database, query, [str(copy)], shape, where)
+            return
+        _check_alike(reader, objects)
+        files = NotingFiles(reader.arrow.filesystem)
+        try:
+            with _duckdb_errors(where, folder, files):
+                database.register_filesystem(files)
+                yield from _ask(database, query, list(map(reader.uri, objects)), shape, where)
+        except SourceError as error:
+            if not isinstance(error.__cause__, _OF_THE_QUERY):
+                _look_for_cause(reader, objects, error)
+            raise
+        reader.check(objects)
 
 
-@contextmanager
-def _database() -> Iterator[duckdb.DuckDBPyConnection]:
-    with (
-        tempfile.TemporaryDirectory(prefix="backfill-source-", ignore_cleanup_errors=True) as spill,
-        closing(duckdb.connect(config=_CONFIG | {"temp_directory": spill})) as database,
-    ):
-        database.execute("SET enable_progress_bar = false")
-        yield database
+def _look_for_cause(reader: S3Reader, objects: Sequence[S3Object], error: SourceError) -> None:
+    """Raise a better error when it is about an object that was replaced, or one that DuckDB doesn't name."""
+    if (changed := reader.change(objects)) is not None:
+        raise SourceError(changed) from error
+    is_named = any(reader.uri(one) in str(error) for one in objects)
+    if type(error.__cause__) in _MAY_BE_DAMAGE and not is_named:
+        for one in objects:
+            with reader.opening(one) as file:
+                check_parquet(file)
+
+
+def _ask(
+    database: duckdb.DuckDBPyConnection, query: str, paths: Sequence[str], shape: Shape, where: str
+) -> Iterator[RawBatch]:
+    """The query's rows, on a database that from then on can't read anything but the paths."""
+    # Hive's way of naming folders (`did=2024/`) would put a column of that name in place of the file's own.
+    patterns = list(map(literal_path, paths))
+    database.execute(f"CREATE VIEW source AS FROM read_parquet({_list(patterns)}, hive_partitioning = false)")
+    # Asked for as patterns, opened as they are.
+    database.execute(f"SET allowed_paths = {_list(list(dict.fromkeys([*paths, *patterns])))}")
+    database.execute("SET enable_external_access = false")
+    database.execute("SET lock_configuration = true")
+    result = database.sql(query).to_arrow_reader(READ_ROWS)
+    columns = find_columns(
+        result.schema.names,
+        column=shape.column,
+        default=shape.default_column,
+        keep_columns=shape.keep_columns,
+        where=where,
+        remedy="name one of them in the query, or set source.column",
+    )
+    yield from arrow_batches(result, result.schema.names, columns, where)
+
+
+def _check_alike(reader: S3Reader, objects: Sequence[S3Object]) -> None:
+    def schema(found: S3Object) -> pa.Schema:
+        with reader.opening(found) as file:
+            return parquet_schema(file)
+
+    alike = AlikeColumns()
+    for one, found in zip(objects, reader.each(objects, schema), strict=True):
+        alike.check(found.names, list(map(kind_of, found.types)), reader.uri(one))
+
+
+def _database(folder: Path) -> duckdb.DuckDBPyConnection:
+    database = duckdb.connect(config=_CONFIG | {"temp_directory": str(folder / "spill")})
+    database.execute("SET enable_progress_bar = false")
+    return database
 
 
 def _check_is_one_select(database: duckdb.DuckDBPyConnection, query: str, where: str) -> None:
@@ -124,15 +134,15 @@ def _check_is_one_select(database: duckdb.DuckDBPyConnection, query: str, where:
 
 
 @contextmanager
-def _duckdb_errors(where: str, view: ObjectsView) -> Iterator[None]:
+def _duckdb_errors(where: str, folder: Path, files: NotingFiles | None = None) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         said = " ".join(str(error).partition("\n\nLINE ")[0].split())[:_SAID_MAX].rstrip(".")
-        key = _KEY.search(str(error))
-        of_s3 = arrow_problem_text(error, f"read {f's3://{key[2]}/{key[1]}' if key else view.name}")
-        if of_s3 is not None:
-            raise SourceError(of_s3) from error
+        failed = files.failed[0] if files and files.failed else where
+        of_s3 = arrow_problem_text(error, f"read {failed}")
+        if text := of_s3 or no_room_text(error, folder):
+            raise SourceError(text) from error
         if isinstance(error, duckdb.PermissionException):
             raise SourceError(f"{where} may read nothing but the table `source` (DuckDB says: {said})") from error
         if isinstance(error, duckdb.OutOfMemoryException):
@@ -147,7 +157,7 @@ def _duckdb_errors(where: str, view: ObjectsView) -> Iterator[None]:
         ) from error
 
 
-def _list(texts: Sequence[str] | map[str]) -> str:
+def _list(texts: Sequence[str]) -> str:
     return "[" + ", ".join(map(_text, texts)) + "]"
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -92,19 +92,12 @@ def read_batches(file: TableFile, file_format: FileFormat, shape: Shape) -> Iter
             return in_batches(_from_text(file, shape))
 
 
-def csv_header(file: TableFile, shape: Shape) -> list[str]:
-    """The names of a CSV file's columns; none for an empty file that has no header.
+def csv_names(first: list[str] | None, name: str, shape: Shape) -> list[str]:
+    """The names of a CSV file's columns, by its first row (None: it has no row).
 
     Raises:
-        SourceError: the file is empty or damaged, or its first line isn't a header.
-        OSError: it can't be opened or read.
+        SourceError: the file is empty, or its first line isn't a header.
     """
-    with file.stream() as stream:
-        first = next(csv_rows(stream, file.name, delimiter_of(file.name)), None)
-    return [] if first is None and not shape.header else _csv_names(first, file.name, shape)
-
-
-def _csv_names(first: list[str] | None, name: str, shape: Shape) -> list[str]:
     if first is None:
         raise SourceError(f"{name} is empty: a CSV file needs at least its header line")
     if not shape.header:
@@ -139,19 +132,48 @@ def _from_csv(file: TableFile, shape: Shape) -> Iterator[RawRow]:
         first = next(rows, None)
         if first is None and not shape.header:
             return
-        columns = shape.columns(_csv_names(first, file.name, shape), file.name)
+        columns = shape.columns(csv_names(first, file.name, shape), file.name)
         for row in rows if shape.header or first is None else chain([first], rows):
             kept = [_cell(row, index) for index in columns.kept] if columns.kept else ()
             yield _cell(row, columns.main), kept
 
 
 def _from_parquet(file: TableFile, shape: Shape) -> Iterator[RawBatch]:
+    with _opened_parquet(file) as table:
+        names = table.schema_arrow.names
+        columns = shape.columns(names, file.name)
+        batches = table.iter_batches(batch_size=READ_ROWS, columns=_wanted(names, columns))
+        yield from arrow_batches(batches, names, columns, file.name)
+
+
+def parquet_schema(file: TableFile) -> pa.Schema:
+    """The columns of a Parquet file.
+
+    Raises:
+        SourceError: it is damaged.
+        OSError: it can't be read.
+    """
+    with _opened_parquet(file) as table:
+        return table.schema_arrow
+
+
+def check_parquet(file: TableFile) -> None:
+    """Read all of a Parquet file.
+
+    Raises:
+        SourceError: it is damaged.
+        OSError: it can't be read.
+    """
+    with _opened_parquet(file) as table:
+        for _ in table.iter_batches(batch_size=READ_ROWS):
+            pass
+
+
+@contextmanager
+def _opened_parquet(file: TableFile) -> Iterator[pq.ParquetFile]:
     try:
         with file.random() as opened, pq.ParquetFile(opened, buffer_size=_BUFFER_BYTES) as table:
-            names = table.schema_arrow.names
-            columns = shape.columns(names, file.name)
-            batches = table.iter_batches(batch_size=READ_ROWS, columns=_wanted(names, columns))
-            yield from arrow_batches(batches, names, columns, file.name)
+            yield table
     except pa.ArrowException as error:
         raise SourceError(f"{file.name} can't be read as Parquet ({_first_line(error)}): write it again") from error
 

@@ -175,11 +175,12 @@ class TestQuery:
     """DuckDB SQL over the objects."""
 
     def test_its_columns_are_the_sources(self, lists: Lists) -> None:
-        lists.put({"d/1.parquet": parquet(user=["a", "b"], cohort=["x", "y"]), "d/2.parquet": parquet(user=["c"])})
+        objects = {"d/1.parquet": parquet(user=["a", "b"], cohort=["x", "y"])}
+        lists.put(objects | {"d/2.parquet": parquet(user=["c"], cohort=["z"])})
         query = "SELECT upper(user) AS did, cohort FROM source WHERE user <> 'b' ORDER BY user"
         assert list(lists.source("d/", query=query, keep_columns=["cohort"]).rows()) == [
             SourceRow("A", {"cohort": "x"}),
-            SourceRow("C", {"cohort": None}),
+            SourceRow("C", {"cohort": "z"}),
         ]
         assert lists.texts("d/", query="SELECT user, 1 AS one FROM source ORDER BY 1", column="user") == ["a", "b", "c"]
 
