@@ -9,19 +9,18 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from backfill_dagster.aws import arrow_problem_text
 from backfill_dagster.errors import SourceError
 from backfill_dagster.sources.alike import AlikeColumns, kind_of
 from backfill_dagster.sources.arrow_values import READ_ROWS, arrow_batches
 from backfill_dagster.sources.base import RawBatch
 from backfill_dagster.sources.columns import find_columns
 from backfill_dagster.sources.csv_copy import copy_csv
-from backfill_dagster.sources.noting_files import NotingFiles
 from backfill_dagster.sources.s3_objects import S3Format, S3Object
 from backfill_dagster.sources.s3_reader import S3Reader
 from backfill_dagster.sources.tables import Shape, check_parquet, parquet_schema
 from backfill_dagster.sources.temporary import no_room_text, temporary_folder
 from backfill_dagster.store.duckdb_paths import literal_path
+from backfill_dagster.store.s3_filesystem import S3Files
 
 MEMORY_LIMIT = "512MB"
 
@@ -65,10 +64,9 @@ def query_batches(
                 yield from _ask(database, query, [str(copy)], shape, where)
             return
         _check_alike(reader, objects)
-        files = NotingFiles(reader.arrow.filesystem)
         try:
-            with _duckdb_errors(where, folder, files):
-                database.register_filesystem(files)
+            with _duckdb_errors(where, folder, reader):
+                database.register_filesystem(S3Files(reader.arrow.named))
                 yield from _ask(database, query, list(map(reader.uri, objects)), shape, where)
         except SourceError as error:
             if not isinstance(error.__cause__, _OF_THE_QUERY):
@@ -134,13 +132,12 @@ def _check_is_one_select(database: duckdb.DuckDBPyConnection, query: str, where:
 
 
 @contextmanager
-def _duckdb_errors(where: str, folder: Path, files: NotingFiles | None = None) -> Iterator[None]:
+def _duckdb_errors(where: str, folder: Path, reader: S3Reader | None = None) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException, OSError) as error:
         said = " ".join(str(error).partition("\n\nLINE ")[0].split())[:_SAID_MAX].rstrip(".")
-        failed = files.failed[0] if files and files.failed else where
-        of_s3 = arrow_problem_text(error, f"read {failed}")
+        of_s3 = reader and reader.problem_text(error, str(reader.address))
         if text := of_s3 or no_room_text(error, folder):
             raise SourceError(text) from error
         if isinstance(error, duckdb.PermissionException):

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from backfill_dagster.aws import AwsPlace, arrow_problem_text, aws_client, aws_errors, head_object
+from backfill_dagster.aws import AwsPlace, aws_client, aws_errors, head_object, read_problem_text
 from backfill_dagster.aws.arrow import ArrowS3
 from backfill_dagster.errors import SourceError
 from backfill_dagster.sources.s3_objects import S3Address, S3Object
@@ -73,8 +73,12 @@ class S3Reader:
                 raise
             said = " ".join(str(error).split())[:200]
             raise SourceError(
-                arrow_problem_text(error, f"read {name}") or f"{name} is damaged or cut short ({said}): write it again"
+                self.problem_text(error, name) or f"{name} is damaged or cut short ({said}): write it again"
             ) from error
+
+    def problem_text(self, error: Exception, name: str) -> str | None:
+        """What the service says to who reads `name`, or the object that the error names; None: it isn't S3's."""
+        return read_problem_text(error, name, lambda: aws_client("s3", self._place))
 
     def check(self, objects: Sequence[S3Object]) -> None:
         """Raise SourceError when one of the objects isn't what was listed any more, or nobody can say."""

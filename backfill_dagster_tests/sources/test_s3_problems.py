@@ -115,7 +115,8 @@ def test_denied_to_read_what_can_be_listed(lists: Lists, proxy: Proxy, key: str,
     lists.put({f"d/{key}": GOOD if key.endswith("parquet") else "did\na\n"})
     proxy.choose = lambda seen: Trouble.DENIED if seen.path.endswith(key) else None
     text = lists.error("d/", url=proxy.url, **options)
-    assert text.startswith(f"can't read {lists.uri('d/' + key)}: AccessDenied; ")
+    said = "AccessDenied: User is not authorized to perform this; deploy/aws/ has a policy"
+    assert text.startswith(f"can't read {lists.uri('d/' + key)}: {said}")
     assert "deploy/aws/ has a policy" in text
 
 
