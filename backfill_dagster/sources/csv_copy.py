@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
-from itertools import chain, zip_longest
+from itertools import chain, islice, repeat, zip_longest
 from pathlib import Path
 
 import pyarrow as pa
@@ -22,6 +22,9 @@ _CELLS = 256 * 1024
 """Of one row group."""
 
 _CHARS = 16 * 1024 * 1024
+
+_ROWS = 128
+"""Turned into columns at a time; each may be a line of a mebibyte."""
 
 _NO_COLUMNS = ["column0"]
 """Of files without a header that are all empty: a table has to have one."""
@@ -65,8 +68,9 @@ class _Copy:
             # A table that was written with its row numbers has no name for them.
             names = [name or f"column{index}" for index, name in enumerate(named)]
             self._alike.check(names, ["text"] * len(names), file.name)
-            for some in _in_pieces(rows if self._shape.header or first is None else chain([first], rows), len(names)):
-                self._write(names, _by_columns(some, len(names)))
+            data = rows if self._shape.header or first is None else chain([first], rows)
+            for arrays in _in_pieces(data, len(names)):
+                self._write(names, arrays)
 
     def end(self) -> None:
         """The file is whole, also when there was no row."""
@@ -84,22 +88,20 @@ class _Copy:
             self._writer.write_batch(batch.select(self._alike.names or _NO_COLUMNS))
 
 
-def _in_pieces(rows: Iterable[list[str]], width: int) -> Iterator[list[list[str]]]:
+def _in_pieces(rows: Iterator[list[str]], width: int) -> Iterator[list[pa.Array]]:
+    """The columns, some rows at a time."""
     rows_max = max(_CELLS // width, 1)
-    some: list[list[str]] = []
+    columns: list[list[str | None]] = [[] for _ in range(width)]
     chars = 0
-    for row in rows:
-        if len(row) > width:
-            del row[width:]
-        some.append(row)
-        chars += sum(map(len, row))
-        if len(some) >= rows_max or chars >= _CHARS:
-            yield some
-            some, chars = [], 0
-    if some:
-        yield some
-
-
-def _by_columns(rows: Sequence[Sequence[str]], width: int) -> list[pa.Array]:
-    columns = [pa.array([cell or None for cell in column], pa.string()) for column in zip_longest(*rows)]
-    return columns + [pa.nulls(len(rows), pa.string())] * (width - len(columns))
+    while some := list(islice(rows, _ROWS)):
+        if max(map(len, some)) > width:
+            some = [row[:width] for row in some]
+        chars += sum(map(len, chain.from_iterable(some)))
+        by_column = chain(zip_longest(*some), repeat((None,) * len(some)))
+        for column, cells in zip(columns, by_column, strict=False):
+            column += [cell or None for cell in cells]
+        if len(columns[0]) >= rows_max or chars >= _CHARS:
+            yield [pa.array(column, pa.string()) for column in columns]
+            columns, chars = [[] for _ in range(width)], 0
+    if columns[0]:
+        yield [pa.array(column, pa.string()) for column in columns]

@@ -56,16 +56,17 @@ class TestRows:
             ({"d/1.csv": b"", "d/2.csv": b""}, {"header": False, "column": "column0"}),
         ],
     )
-    @pytest.mark.parametrize("cells", [1, 1000])
+    @pytest.mark.parametrize("at_once", [1, 1000])
     def test_the_same(
         self,
         lists: Lists,
         objects: dict[str, bytes],
         options: dict[str, Any],
-        cells: int,
+        at_once: int,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr(csv_copy, "_CELLS", cells)
+        monkeypatch.setattr(csv_copy, "_CELLS", at_once)
+        monkeypatch.setattr(csv_copy, "_ROWS", at_once)
         lists.put(objects)
         query = f"SELECT {options.get('column', 'did')} FROM source"
         assert lists.texts("d/", query=query, **options) == lists.texts("d/", **options)
