@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from backfill_dagster_tests.aws.servers import (  # noqa: F401 - fixtures
     aws_environ,
@@ -22,6 +23,10 @@ from backfill_dagster_tests.spreading import (  # noqa: F401 - hooks
     pytest_collection_modifyitems,
     pytest_xdist_make_scheduler,
 )
+
+# How fast examples come is the machine's business: in a fresh clone the first text waits for a table of all of Unicode.
+settings.register_profile("any_machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any_machine")
 
 
 @pytest.hookimpl(trylast=True)

@@ -163,7 +163,9 @@ def test_a_loop_of_links_is_an_error_of_the_file(tmp_path: Path) -> None:
     assert error_lines(tmp_path / "loop.yaml") == ["can't be read: Too many levels of symbolic links"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
+)
 @given(
     text=st.one_of(
         st.binary(max_size=200), st.text(alphabet="abc:-[]{}&*!|>'\"\n #?,0.~<%@\\", max_size=80).map(str.encode)
