@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,23 +12,12 @@ import pytest
 from backfill_dagster.cli.main import run_command
 from backfill_dagster.sources import s3_objects
 from backfill_dagster.sources.base import RowCounts, SourceRow
-from backfill_dagster_tests.aws.proxy import Proxy, Trouble, mixed, proxied
+from backfill_dagster_tests.aws.proxy import Proxy, Trouble, mixed
 from backfill_dagster_tests.road import opened, run_all, write_config
 from backfill_dagster_tests.sources.s3_place import Lists, parquet
 from backfill_dagster_tests.worker.tiny import tiny
 
 pytestmark = pytest.mark.usefixtures("no_backoff")
-
-
-@pytest.fixture
-def lists(moto: str, bucket: str) -> Lists:
-    return Lists(bucket, moto)
-
-
-@pytest.fixture
-def proxy(moto: str) -> Iterator[Proxy]:
-    with proxied(moto) as made:
-        yield made
 
 
 class TestAddresses:

@@ -4,30 +4,18 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
 
 import pytest
 
 from backfill_dagster.aws import AwsPlace, aws_client
 from backfill_dagster.aws.clients import _client
 from backfill_dagster.sources.s3 import S3Source
-from backfill_dagster_tests.aws.proxy import Proxy, Trouble, proxied
+from backfill_dagster_tests.aws.proxy import Proxy, Trouble
 from backfill_dagster_tests.sources.s3_place import Lists, error_of, parquet
 
 pytestmark = pytest.mark.usefixtures("no_backoff")
 
 GOOD = parquet(did=[f"did:plc:{number:024d}" for number in range(30_000)])
-
-
-@pytest.fixture
-def lists(moto: str, bucket: str) -> Lists:
-    return Lists(bucket, moto)
-
-
-@pytest.fixture
-def proxy(moto: str) -> Iterator[Proxy]:
-    with proxied(moto) as made:
-        yield made
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,12 @@ import pytest
 
 from backfill_dagster.sources import csv_copy
 from backfill_dagster.sources.base import SourceRow
-from backfill_dagster_tests.aws.proxy import Proxy, Seen, Trouble, proxied
+from backfill_dagster_tests.aws.proxy import Proxy, Seen, Trouble
 from backfill_dagster_tests.sources.s3_place import Lists, parquet
 
 pytestmark = pytest.mark.usefixtures("no_backoff")
 
 QUERY = "SELECT did FROM source"
-
-
-@pytest.fixture
-def lists(moto: str, bucket: str) -> Lists:
-    return Lists(bucket, moto)
-
-
-@pytest.fixture
-def proxy(moto: str) -> Iterator[Proxy]:
-    with proxied(moto) as made:
-        yield made
 
 
 class TestRows:

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from backfill_dagster.aws import AwsPlace, aws_client
-from backfill_dagster_tests.aws.proxy import Proxy, Seen, proxied
+from backfill_dagster_tests.aws.proxy import Proxy, Seen
 from backfill_dagster_tests.sources.s3_place import Lists, parquet
 
 pytestmark = pytest.mark.usefixtures("no_backoff")
 
 COUNT = 300_000
 """A CSV of so many takes more than one request."""
-
-
-@pytest.fixture
-def lists(moto: str, bucket: str) -> Lists:
-    return Lists(bucket, moto)
-
-
-@pytest.fixture
-def proxy(moto: str) -> Iterator[Proxy]:
-    with proxied(moto) as made:
-        yield made
 
 
 def body(suffix: str, letter: str, count: int = COUNT) -> bytes:
